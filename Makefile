@@ -1,0 +1,45 @@
+# Two commands need no other set-up: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help run test unit e2e lint format lock bench ledger loadtest clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(INSTALLED) ## start a broker and the gateway, print a curl line, show events arriving
+	@$(BIN)/python -m deploy.local
+
+test: $(INSTALLED) ## all tests, fast ones first
+	$(BIN)/pytest tests
+
+unit: $(INSTALLED) ## the tests that need no Kafka: seconds
+	$(BIN)/pytest tests -m "not kafka and not real_kafka"
+
+lint: $(INSTALLED) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(INSTALLED) ## rewrite the files as ruff wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(INSTALLED) ## resolve the dependencies anew
+	$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv
+	.cache/uv/bin/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 pyproject.toml -o requirements.lock --quiet
+	.cache/uv/bin/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock --quiet
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache
