@@ -1,0 +1,252 @@
+"""Records that wait for their Kafka batch: one first-in-first-out queue per partition.
+
+Clock-free and without I/O. The unit is a ``Segment``: the records of one submitted batch that go to
+one partition. A Kafka batch mixes the segments of many submissions; a segment that does not fit is
+split. A segment withdrawn at its deadline stays in the queue as an empty shell and is skipped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from ingest.receipt import Receipt, Run, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ingest.producer import Header
+
+RECORD_OVERHEAD_BYTES = 24
+"""Varints and attributes of one record in a batch, at most (KIP-98, record format v2)."""
+BATCH_OVERHEAD_BYTES = 61
+"""The header of a record batch (KIP-98, record format v2)."""
+
+
+def header_bytes(headers: Sequence[Header]) -> int:
+    """The bytes that ``headers`` add to a record, at most."""
+    return sum(len(name) * 4 + len(value) + 10 for name, value in headers)
+
+
+class Segment:
+    """Records of one submission for one partition.
+
+    ``handed_over`` means that a Kafka request with these records may have left this process, so
+    that nobody can say any more that they are certainly not in Kafka.
+    """
+
+    __slots__ = (
+        "done",
+        "handed_over",
+        "headers",
+        "headers_each",
+        "held",
+        "in_flight",
+        "indices",
+        "keys",
+        "overhead",
+        "receipt",
+        "size",
+        "timestamp_ms",
+        "values",
+    )
+
+    def __init__(  # noqa: PLR0913 - a record's parts
+        self,
+        receipt: Receipt,
+        indices: Sequence[int],
+        values: list[bytes],
+        keys: list[bytes | None] | None,
+        headers: list[Header],
+        headers_each: list[list[Header]] | None,
+        timestamp_ms: int,
+    ) -> None:
+        self.receipt = receipt
+        self.indices = indices
+        self.values = values
+        self.keys = keys
+        self.headers = headers
+        self.headers_each = headers_each
+        self.timestamp_ms = timestamp_ms
+        self.done = False  # has its status
+        self.held = False  # was answered at its deadline while the Kafka client still had it
+        self.in_flight = False
+        self.handed_over = False
+        self.overhead = RECORD_OVERHEAD_BYTES + (0 if headers_each else header_bytes(headers))
+        self.size = sum(map(len, values)) + len(values) * self.overhead
+        if keys is not None:
+            self.size += sum(len(key) for key in keys if key is not None)
+        if headers_each is not None:
+            self.size += sum(map(header_bytes, headers_each))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def record_sizes(self) -> list[int]:
+        """The bytes each record takes in an uncompressed batch, at most."""
+        sizes = [len(value) + self.overhead for value in self.values]
+        if self.keys is not None:
+            sizes = [size + len(key or b"") for size, key in zip(sizes, self.keys, strict=True)]
+        if self.headers_each is not None:
+            extra = map(header_bytes, self.headers_each)
+            sizes = [size + more for size, more in zip(sizes, extra, strict=True)]
+        return sizes
+
+    def split_at(self, count: int) -> tuple[Segment, Segment]:
+        """Two segments that replace this one: the first ``count`` records, and the rest."""
+        return self._part(slice(count)), self._part(slice(count, None))
+
+    def select(self, positions: Sequence[int]) -> Segment:
+        """A segment of the records at ``positions`` (of this segment, not of the submission)."""
+        keys, each = self.keys, self.headers_each
+        return self._with(
+            [self.indices[i] for i in positions],
+            [self.values[i] for i in positions],
+            None if keys is None else [keys[i] for i in positions],
+            None if each is None else [each[i] for i in positions],
+        )
+
+    def _part(self, part: slice) -> Segment:
+        keys, each = self.keys, self.headers_each
+        return self._with(
+            self.indices[part],
+            self.values[part],
+            None if keys is None else keys[part],
+            None if each is None else each[part],
+        )
+
+    def _with(
+        self,
+        indices: Sequence[int],
+        values: list[bytes],
+        keys: list[bytes | None] | None,
+        each: list[list[Header]] | None,
+    ) -> Segment:
+        made = Segment(
+            self.receipt, indices, values, keys, self.headers, each, self.timestamp_ms
+        )
+        made.done, made.held, made.handed_over = self.done, self.held, self.handed_over
+        return made
+
+    def acked(self, partition: int, offset: int) -> int:
+        """Kafka has the records, from ``offset`` on. Returns how many acks came too late."""
+        if self.done:
+            self._let_go()
+            return len(self.indices)
+        self.done = True
+        self.receipt.resolve(Run(Status.ACKED, self.indices, partition, offset))
+        self.values = []
+        return 0
+
+    def failed(self, status: Status, code: str) -> None:
+        """The records will not be tried again, for the reason ``code``."""
+        if self.done:
+            self._let_go()
+            return
+        self.done = True
+        self.receipt.resolve(Run(status, self.indices, code=code, values=self.values))
+        self.values = []
+
+    def expire(self) -> None:
+        """The deadline has come: withdraw what never left; of the rest nobody knows."""
+        if self.done:
+            return
+        self.done, self.held = True, self.in_flight
+        if self.handed_over or self.in_flight:
+            run = Run(Status.UNKNOWN, self.indices, code="ack_timeout", values=self.values)
+        else:
+            run = Run(Status.RETRY, self.indices, code="kafka_unavailable", values=self.values)
+        self.receipt.resolve(run, held=self.held)
+        if not self.held:
+            self.values = []
+
+    def _let_go(self) -> None:
+        if self.held:
+            self.held = False
+            self.values = []
+            self.receipt.let_go(len(self.indices))
+
+
+def cut(segments: Sequence[Segment], count: int) -> tuple[list[Segment], list[Segment]]:
+    """The first ``count`` records of ``segments``, and the others."""
+    first: list[Segment] = []
+    for position, segment in enumerate(segments):
+        if count >= len(segment):
+            first.append(segment)
+            count -= len(segment)
+            continue
+        rest = list(segments[position + 1 :])
+        if count == 0:
+            return first, [segment, *rest]
+        head, tail = segment.split_at(count)
+        segment.receipt.replace(segment, head, tail)
+        return [*first, head], [tail, *rest]
+    return first, []
+
+
+class PartitionQueue:
+    """Segments that wait for one partition, oldest first."""
+
+    __slots__ = ("segments", "size")
+
+    def __init__(self) -> None:
+        self.segments: deque[Segment] = deque()
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.segments)
+
+    def append(self, segment: Segment) -> None:
+        """Queue ``segment`` behind what waits."""
+        self.segments.append(segment)
+        self.size += segment.size
+
+    def put_back(self, segments: Sequence[Segment]) -> None:
+        """Put ``segments`` in front again, in their order."""
+        self.segments.extendleft(reversed(segments))
+        self.size += sum(segment.size for segment in segments)
+
+    def discard_done(self) -> None:
+        """Forget withdrawn segments at the front, so that shells do not pile up in an outage."""
+        while self.segments and self.segments[0].done:
+            self.size -= self.segments.popleft().size
+
+    def take_all(self) -> list[Segment]:
+        """Everything that waits and is still wanted."""
+        left = [segment for segment in self.segments if not segment.done]
+        self.segments.clear()
+        self.size = 0
+        return left
+
+    def take(self, limit_bytes: int) -> list[Segment]:
+        """The oldest segments that fit a batch of ``limit_bytes``; at least one record if any."""
+        taken: list[Segment] = []
+        room = limit_bytes - BATCH_OVERHEAD_BYTES
+        segments = self.segments
+        while segments:
+            segment = segments.popleft()
+            self.size -= segment.size
+            if segment.done:
+                continue
+            if segment.size > room:
+                self._take_part(segment, room, taken)
+                break
+            room -= segment.size
+            taken.append(segment)
+        return taken
+
+    def _take_part(self, segment: Segment, room: int, taken: list[Segment]) -> None:
+        """Take the records of ``segment`` that fit ``room``, put the others back."""
+        fitting = sum(1 for total in accumulate(segment.record_sizes()) if total <= room)
+        if fitting == 0 and not taken:
+            fitting = 1  # a record on its own is tried whatever its size: Kafka has the last word
+        if fitting == len(segment):
+            taken.append(segment)
+        elif fitting == 0:
+            self.put_back([segment])
+        else:
+            first, rest = segment.split_at(fitting)
+            segment.receipt.replace(segment, first, rest)
+            taken.append(first)
+            self.put_back([rest])

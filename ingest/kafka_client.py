@@ -1,0 +1,216 @@
+"""One connection to a Kafka cluster through aiokafka, and what its errors mean for a batch.
+
+aiokafka runs without idempotence: with it there is no delivery deadline, ``stop`` hangs on a dead
+broker, and one refused batch wedges its partition. Order per partition holds all the same, because
+one request is in flight per broker and one batch per partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+from typing import TYPE_CHECKING, Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaProducer
+from aiokafka.helpers import create_ssl_context
+from aiokafka.structs import TopicPartition
+
+from ingest.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from ingest.accumulator import Segment
+    from ingest.settings import KafkaSettings
+
+MAX_RECORD_BYTES = 1 << 30
+"""aiokafka's own limit is switched off: batches are sized here, by the limit of each topic."""
+
+
+class Verdict(enum.Enum):
+    """What an error says about the batch it answers."""
+
+    AGAIN = "again"
+    """Kafka's trouble: the same batch later."""
+    REFUSED = "refused"
+    """Something in the batch is refused for its content."""
+    TOPIC_FORBIDDEN = "topic_forbidden"
+    """This principal may not write to the topic."""
+    TOPIC_MISSING = "topic_missing"
+    """The topic is not there (any more)."""
+
+
+VERDICTS: dict[type[BaseException], Verdict] = {
+    kafka_errors.CorruptRecordException: Verdict.REFUSED,  # 2
+    kafka_errors.MessageSizeTooLargeError: Verdict.REFUSED,  # 10
+    kafka_errors.RecordListTooLargeError: Verdict.REFUSED,  # 18
+    kafka_errors.PolicyViolationError: Verdict.REFUSED,  # 44
+    kafka_errors.UnknownError: Verdict.REFUSED,  # 87, which aiokafka does not know by its name
+    kafka_errors.TopicAuthorizationFailedError: Verdict.TOPIC_FORBIDDEN,  # 29
+    kafka_errors.ClusterAuthorizationFailedError: Verdict.TOPIC_FORBIDDEN,  # 31
+    kafka_errors.InvalidTopicError: Verdict.TOPIC_MISSING,  # 17
+    kafka_errors.UnknownTopicOrPartitionError: Verdict.TOPIC_MISSING,  # 3
+}
+CERTAIN = frozenset({Verdict.TOPIC_FORBIDDEN, Verdict.TOPIC_MISSING})
+"""Verdicts after which the batch is certainly not in Kafka, unless an earlier attempt landed."""
+NOT_READY = kafka_errors.NodeNotReadyError()
+"""The leader is unknown or not connected: nothing was handed over."""
+
+
+def verdict_on(error: BaseException) -> Verdict:
+    """What ``error`` says about the batch; unclassified errors are Kafka's trouble."""
+    return VERDICTS.get(type(error), Verdict.AGAIN)
+
+
+def require_c_extension() -> None:
+    """Refuse to run on aiokafka's pure-Python records, which are silently many times slower."""
+    from aiokafka.record import default_records  # noqa: PLC0415 - imported only to be looked at
+
+    if default_records.DefaultRecordBatchBuilder is default_records._DefaultRecordBatchBuilderPy:  # noqa: SLF001
+        raise ConfigError(["aiokafka's C extension is missing: install aiokafka from a wheel"])
+
+
+def ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
+    """The TLS context for ``settings``; None where the security protocol has none."""
+    if settings.security_protocol not in {"SSL", "SASL_SSL"}:
+        return None
+    return create_ssl_context(
+        cafile=settings.ssl_ca_file,
+        certfile=settings.ssl_cert_file,
+        keyfile=settings.ssl_key_file,
+    )
+
+
+def connection_arguments(settings: KafkaSettings) -> dict[str, Any]:
+    """The keyword arguments that aiokafka's clients share."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": settings.client_id,
+        "request_timeout_ms": int(settings.request_timeout_seconds * 1000),
+        "security_protocol": settings.security_protocol,
+        "ssl_context": ssl_context(settings),
+    }
+    if settings.sasl_mechanism is not None:
+        password = settings.sasl_password
+        arguments |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": password.get_secret_value() if password else None,
+        }
+    return arguments
+
+
+class KafkaClient:
+    """A started aiokafka producer, used a whole batch at a time.
+
+    Every call is bounded in time: aiokafka's own bound may reach twice the request timeout.
+    """
+
+    ERRORS = (kafka_errors.KafkaError, OSError, TimeoutError)
+    """What calls raise when Kafka is in trouble."""
+    retry_seconds = 0.1
+    """aiokafka sends a batch again after this pause: an error that came sooner is of the first and
+    only attempt."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        compression = None if settings.compression == "none" else settings.compression
+        self._bound = 2 * settings.request_timeout_seconds + 1
+        self._producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=False,
+            compression_type=compression,
+            max_batch_size=MAX_RECORD_BYTES,
+            linger_ms=0,
+            retry_backoff_ms=int(self.retry_seconds * 1000),
+            metadata_max_age_ms=60_000,
+            **connection_arguments(settings),
+        )
+
+    async def start(self) -> None:
+        """Connect to one of the bootstrap servers.
+
+        Raises:
+            OSError, KafkaError: none of them can be used now.
+        """
+        async with asyncio.timeout(self._bound):
+            await self._producer.start()
+
+    async def stop(self) -> None:
+        """Close the connections; what is in flight fails."""
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            async with asyncio.timeout(self._bound):
+                await self._producer.stop()
+
+    async def refresh(self) -> bool:
+        """Ask a broker for the metadata of our topics; whether one answered."""
+        try:
+            async with asyncio.timeout(self._bound):
+                return bool(await self._producer.client.force_metadata_update())
+        except self.ERRORS:
+            return False
+
+    async def follow(self, topics: Sequence[str]) -> None:
+        """Have ``topics`` in the metadata from now on."""
+        with contextlib.suppress(*self.ERRORS):
+            async with asyncio.timeout(self._bound):
+                await self._producer.client.set_topics(topics)
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions ``topic`` has; 0 while this is not known."""
+        known = self._producer.client.cluster.partitions_for_topic(topic)
+        return len(known) if known else 0
+
+    def forbidden(self, topic: str) -> bool:
+        """Whether the cluster said that we may not use ``topic``."""
+        return topic in self._producer.client.cluster.unauthorized_topics
+
+    async def leader_ready(self, topic: str, partition: int) -> bool:
+        """Whether the partition's leader is known and connected; tries to connect to it.
+
+        Asked before a batch is handed over: what was not handed over is certainly not in Kafka.
+        """
+        client = self._producer.client
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        if leader is None or leader == -1:
+            await self.refresh()
+            return False
+        try:
+            async with asyncio.timeout(self._bound):
+                return bool(await client.ready(leader))
+        except self.ERRORS:
+            return False
+
+    def build(self, segments: Sequence[Segment]) -> Any:
+        """A Kafka batch of the records of ``segments``; left open, see `was_sent`."""
+        builder = self._producer.create_batch()
+        append = builder.append
+        for segment in segments:
+            timestamp, headers = segment.timestamp_ms, segment.headers
+            if segment.keys is None and segment.headers_each is None:
+                for value in segment.values:
+                    append(timestamp=timestamp, key=None, value=value, headers=headers)
+                continue
+            keys = segment.keys or [None] * len(segment)
+            each = segment.headers_each or [headers] * len(segment)
+            for value, key, own in zip(segment.values, keys, each, strict=True):
+                append(timestamp=timestamp, key=key, value=value, headers=own)
+        return builder
+
+    async def send(self, builder: Any, topic: str, partition: int) -> int:
+        """Write a batch; returns the offset of its first record.
+
+        Raises:
+            KafkaError, TimeoutError: see `verdict_on` and `was_sent`.
+        """
+        async with asyncio.timeout(self._bound):
+            done = await self._producer.send_batch(builder, topic, partition=partition)
+            metadata = await done
+        return int(metadata.offset)
+
+    @staticmethod
+    def was_sent(builder: Any) -> bool:
+        """Whether the batch may have left: aiokafka closes a builder when it encodes it to send."""
+        return bool(builder.closed())

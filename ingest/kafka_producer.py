@@ -1,0 +1,243 @@
+"""The producer of every front door: batches in, one outcome per record out.
+
+It keeps the connection, creates topics and reads their limits, and replaces the Kafka client by a
+fresh one when nothing succeeds any more; the writing is done by one writer per partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from structlog import get_logger
+
+from ingest.accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Segment
+from ingest.deadlines import Deadlines
+from ingest.kafka_client import KafkaClient
+from ingest.kafka_topics import KafkaTopics, TopicLimits
+from ingest.partition_writer import pause_seconds
+from ingest.partitioner import Partitioner
+from ingest.receipt import Receipt, Status
+from ingest.topic import Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from ingest.producer import Header
+    from ingest.settings import KafkaSettings, TopicSettings
+
+log = get_logger(__name__)
+
+SWEEP_SECONDS = 0.05
+"""How late a deadline may be noticed."""
+PROBE_SECONDS = 2.0
+"""With no success for this long, Kafka is asked for its metadata to see whether it is there."""
+PREPARE_SECONDS = 30.0
+"""How old may be what is known of the topics."""
+REST_SECONDS = 0.5
+"""How often the supervisor looks around when all is well."""
+REBUILD_SECONDS = 10.0
+"""With no success for this long, a new client starts from the bootstrap servers again."""
+
+
+class KafkaProducer:
+    """Writes batches to Kafka with ``acks=all``; see `ingest.producer.Producer`.
+
+    Args:
+        kafka: how to reach the cluster.
+        topics: whether and how missing topics are created.
+        names: the topics that will be written to.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, names: Iterable[str]) -> None:
+        self.client: KafkaClient | None = None
+        self.connected: bool | None = None  # None: not tried yet
+        self.linger_seconds = kafka.linger_seconds
+        self._settings = kafka
+        self._loop = asyncio.get_running_loop()
+        partitioner = Partitioner()
+        self._topics = {name: Topic(name, self, partitioner) for name in sorted(set(names))}
+        self._admin = KafkaTopics(kafka, topics)
+        self._deadlines = Deadlines()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._trouble = asyncio.Event()
+        self._last_success = self._last_prepared = float("-inf")
+        self._warned: set[str] = set()
+        self._stopping = False
+
+    # What front doors use.
+
+    def start(self) -> None:
+        """Begin to connect; returns at once, whether Kafka is there or not."""
+        self._spawn(self._supervise())
+        self._spawn(self._sweep())
+
+    async def stop(self, timeout: float) -> None:
+        """Write what is queued for at most ``timeout`` seconds, give up the rest, disconnect."""
+        limit = self._loop.time() + timeout
+        self.linger_seconds = 0.0
+        while any(topic.pending for topic in self._topics.values()) and self._loop.time() < limit:
+            await asyncio.sleep(0.01)
+        self._stopping = True
+        for topic in self._topics.values():
+            await topic.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.client is not None:
+            await self.client.stop()
+
+    async def ready(self) -> None:
+        """Wait until Kafka is connected and every topic either usable or known not to be."""
+        while not (self.connected and all(t.writers or t.problem for t in self._topics.values())):
+            await asyncio.sleep(0.01)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Unusable topic -> reason."""
+        return {name: topic.problem for name, topic in self._topics.items() if topic.problem}
+
+    def value_limit(self, topic: str) -> int:
+        """See `ingest.producer.Producer.value_limit`."""
+        overhead = BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES
+        return self._topics[topic].limits.max_message_bytes - overhead
+
+    def submit(  # noqa: PLR0913 - see Producer.submit
+        self,
+        topic: str,
+        values: list[bytes],
+        *,
+        timestamp_ms: int,
+        keys: list[bytes | None] | None = None,
+        headers: list[Header] | None = None,
+        headers_each: list[list[Header]] | None = None,
+        deadline: float | None = None,
+        on_settled: Callable[[], None] | None = None,
+    ) -> Receipt:
+        """See `ingest.producer.Producer.submit`."""
+        receipt = Receipt(len(values), on_settled)
+        if not values:
+            return receipt
+        segment = Segment(
+            receipt, range(len(values)), values, keys, headers or [], headers_each, timestamp_ms
+        )
+        receipt.parts.append(segment)
+        if self._stopping:
+            segment.failed(Status.RETRY, "shutting_down")
+            return receipt
+        self._topics[topic].append(segment)
+        if deadline is not None and not receipt.answered:
+            self._deadlines.add(deadline, receipt)
+        return receipt
+
+    # What writers tell.
+
+    def succeeded(self) -> None:
+        """Kafka acked a batch just now."""
+        self._last_success = self._loop.time()
+        self.connected = True
+
+    def in_trouble(self) -> None:
+        """An attempt failed: look after connection and topics now."""
+        self._trouble.set()
+
+    # Connection and topics.
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._deadlines.sweep(self._loop.time())
+
+    async def _supervise(self) -> None:
+        """Keep a working client: connect, prepare topics, probe, start anew when all is silent."""
+        failures = 0
+        while True:
+            try:
+                await self._look_after()
+                failures = 0
+            except KafkaClient.ERRORS as error:
+                failures += 1
+                self._lost(error)
+            except Exception:
+                failures += 1
+                log.exception("supervisor_failed")  # writers depend on it: it must go on
+            await self._rest(pause_seconds(failures) if failures else REST_SECONDS)
+
+    async def _look_after(self) -> None:
+        if self.client is None or self._silence() > REBUILD_SECONDS:
+            await self._connect()
+        if self._trouble.is_set() or self._loop.time() - self._last_prepared > PREPARE_SECONDS:
+            self._trouble.clear()
+            await self._prepare()
+        if self._silence() > PROBE_SECONDS and self.client is not None:
+            if not await self.client.refresh():
+                raise ConnectionError
+            self.succeeded()
+
+    def _silence(self) -> float:
+        """Seconds since the client's last success."""
+        return self._loop.time() - self._last_success
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait; shorter when trouble is reported, but never not at all."""
+        await asyncio.sleep(pause_seconds(0))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._trouble.wait()
+        except TimeoutError:
+            return
+
+    def _lost(self, error: Exception) -> None:
+        if self.connected or self.connected is None:
+            log.warning("kafka_unreachable", reason=type(error).__name__)
+        self.connected = False
+
+    async def _connect(self) -> None:
+        """Start a fresh client from the bootstrap servers, and let go of the old one."""
+        client = KafkaClient(self._settings)
+        try:
+            await client.start()
+        except BaseException:
+            await client.stop()
+            raise
+        old, self.client = self.client, client
+        if old is not None:
+            self._spawn(old.stop())
+        log.info("kafka_connected", bootstrap_servers=self._settings.bootstrap_servers)
+        self.succeeded()
+        self._trouble.set()
+
+    async def _prepare(self) -> None:
+        """Create what is missing, read limits and partition counts, release what was parked."""
+        client = self.client
+        if client is None:
+            return
+        found, problems = await self._admin.prepare(list(self._topics))
+        await client.follow(list(found))
+        for name, limits in found.items():
+            if client.forbidden(name):
+                problems[name] = "topic_forbidden"
+            elif count := client.partitions(name):
+                self._warn_about_durability(name, limits)
+                await self._topics[name].usable(limits, count)
+        for name, problem in problems.items():
+            self._topics[name].give_up(problem)
+        self._last_prepared = self._loop.time()
+
+    def _warn_about_durability(self, name: str, limits: TopicLimits) -> None:
+        """One copy only is what a broker's disk can lose: say so once."""
+        if name in self._warned or limits.replicas == 0:
+            return
+        self._warned.add(name)
+        if limits.replicas == 1 or limits.min_insync_replicas == 1:
+            log.warning(
+                "topic_not_replicated",
+                topic=name,
+                replication_factor=limits.replicas,
+                min_insync_replicas=limits.min_insync_replicas,
+            )

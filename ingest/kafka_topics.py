@@ -1,0 +1,175 @@
+"""Topics as the configuration wants them: created when missing, their limits read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from structlog import get_logger
+
+from ingest.kafka_client import connection_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from ingest.settings import KafkaSettings, TopicSettings
+
+log = get_logger(__name__)
+
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's own default of ``max.message.bytes``, used where we may not read the topic's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLimits:
+    """What a topic takes.
+
+    Attributes:
+        max_message_bytes: the size of a record batch after compression, at most.
+        min_insync_replicas: replicas that must have a record before it counts as written.
+        replicas: copies that the least replicated partition has.
+        compacted: whether every record needs a key.
+    """
+
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    min_insync_replicas: int = 0
+    replicas: int = 0
+    compacted: bool = False
+
+
+class KafkaTopics:
+    """Creates topics and reads their limits, each time over a connection of its own."""
+
+    def __init__(self, kafka: KafkaSettings, topics: TopicSettings) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._bound = 3 * kafka.request_timeout_seconds
+
+    async def prepare(self, names: Sequence[str]) -> tuple[dict[str, TopicLimits], dict[str, str]]:
+        """See that ``names`` exist, and read their limits.
+
+        Returns:
+            The limits of every usable topic, and a reason for every unusable one.
+
+        Raises:
+            KafkaError, OSError, TimeoutError: Kafka cannot be reached now.
+        """
+        async with asyncio.timeout(self._bound), self._admin() as admin:
+            # All topics are asked for: asking by name would create them where the broker does so.
+            replicas = _replicas(await admin.describe_topics())
+            missing = [name for name in names if name not in replicas]
+            problems = await self._create(admin, missing) if missing else {}
+            if missing:
+                replicas = _replicas(await admin.describe_topics())
+            usable = [name for name in names if name not in problems]
+            return await self._limits(admin, usable, replicas), problems
+
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(**connection_arguments(self._kafka))
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
+
+    async def _create(self, admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, str]:
+        """Create topics; the reason for each that could not be."""
+        if not self._topics.create:
+            return dict.fromkeys(names, "topic_missing")
+        replication = self._topics.replication_factor
+        try:
+            errors = await self._request_creation(admin, names, replication)
+            refused = [name for name, code in errors.items() if code == INVALID_REPLICATION_FACTOR]
+            if refused and replication == -1:
+                default = await self._default_replication(admin)
+                log.info("using_brokers_default", setting="replication_factor", value=default)
+                errors |= await self._request_creation(admin, refused, default)
+        except kafka_errors.IncompatibleBrokerVersion:
+            return {}  # a broker without CreateTopics creates on first use (librdkafka's mock)
+        return self._report(errors)
+
+    async def _request_creation(
+        self, admin: AIOKafkaAdminClient, names: Sequence[str], replication: int
+    ) -> dict[str, int]:
+        config = {key: str(value) for key, value in self._topics.config.items()}
+        wanted = [
+            NewTopic(name, self._topics.partitions, replication, topic_configs=config)
+            for name in names
+        ]
+        response = await admin.create_topics(wanted)
+        return {error[0]: int(error[1]) for error in response.topic_errors}
+
+    def _report(self, errors: Mapping[str, int]) -> dict[str, str]:
+        problems = {}
+        for name, code in errors.items():
+            error = kafka_errors.for_code(code)
+            if error is kafka_errors.NoError:
+                log.info("topic_created", topic=name, partitions=self._topics.partitions)
+            elif error is not kafka_errors.TopicAlreadyExistsError:
+                problems[name] = f"topic_not_created: {error.__name__.removesuffix('Error')}"
+        return problems
+
+    async def _default_replication(self, admin: AIOKafkaAdminClient) -> int:
+        """The replication factor that a broker gives to topics that do not say theirs."""
+        cluster = await admin.describe_cluster()
+        broker = ConfigResource(
+            ConfigResourceType.BROKER,
+            str(cluster["brokers"][0]["node_id"]),
+            configs={"default.replication.factor": None},
+        )
+        config = _configs(await admin.describe_configs([broker]))
+        values = next(iter(config.values()), {})
+        return int(values.get("default.replication.factor", 1))
+
+    async def _limits(
+        self, admin: AIOKafkaAdminClient, names: Sequence[str], replicas: Mapping[str, int]
+    ) -> dict[str, TopicLimits]:
+        wanted = [
+            ConfigResource(ConfigResourceType.TOPIC, name, configs=dict.fromkeys(LIMITS))
+            for name in names
+        ]
+        try:
+            found = _configs(await admin.describe_configs(wanted)) if wanted else {}
+        except kafka_errors.IncompatibleBrokerVersion:
+            found = {}
+        return {
+            name: _topic_limits(found.get(name, {}), replicas.get(name, 0)) for name in names
+        }
+
+
+INVALID_REPLICATION_FACTOR = kafka_errors.InvalidReplicationFactorError.errno
+LIMITS = ("max.message.bytes", "min.insync.replicas", "cleanup.policy")
+
+
+def _configs(responses: Iterable[Any]) -> dict[str, dict[str, str]]:
+    """Resource name -> configuration, of the resources that we may read."""
+    found = {}
+    for response in responses:
+        for error_code, _message, _type, name, entries in response.resources:
+            if error_code == 0:
+                found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _replicas(topics: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Topic name -> copies of its least replicated partition, of the topics that exist."""
+    return {
+        topic["topic"]: min((len(each["replicas"]) for each in topic["partitions"]), default=0)
+        for topic in topics
+        if topic["error_code"] == 0
+    }
+
+
+def _topic_limits(config: Mapping[str, str], replicas: int) -> TopicLimits:
+    return TopicLimits(
+        replicas=replicas,
+        max_message_bytes=int(config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES)),
+        min_insync_replicas=int(config.get("min.insync.replicas", 0)),
+        compacted="compact" in config.get("cleanup.policy", "delete"),
+    )

@@ -1,0 +1,188 @@
+"""Every metric of the system, with its help text.
+
+Workers count in files that outlive them (`share_counters`): prometheus_client's multiprocess mode
+with the worker's slot in place of a process id, so that a restarted worker goes on with the counts
+of its predecessor. The parent reads the files of all slots. Gauges are read off the workers' own
+status reports, so they are not here but in `ingest.status`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REGISTRY = CollectorRegistry()
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+EVENTS_RECEIVED = Counter(
+    "ingest_events_received",
+    "Events cut from an accepted body, frame or datagram.",
+    ["service", "source"],
+    registry=REGISTRY,
+)
+EVENTS = Counter(
+    "ingest_events",
+    "What became of the events received; at rest the outcomes add up to ingest_events_received.",
+    ["service", "source", "outcome"],
+    registry=REGISTRY,
+)
+RECEIVED_BYTES = Counter(
+    "ingest_received_bytes",
+    "Bytes of bodies, frames and datagrams received, as they came over the wire.",
+    ["service", "source"],
+    registry=REGISTRY,
+)
+REJECTS = Counter(
+    "ingest_rejects",
+    "Events that can never succeed, by the code of the contract.",
+    ["source", "code"],
+    registry=REGISTRY,
+)
+DEAD_LETTERS_LOST = Counter(
+    "ingest_dead_letters_lost",
+    "Rejected events of which no copy could be kept: dead letters off, or refused by Kafka.",
+    ["source"],
+    registry=REGISTRY,
+)
+REQUESTS = Counter(
+    "ingest_requests",
+    "HTTP requests answered; the source is 'unknown' where none was recognised.",
+    ["source", "status"],
+    registry=REGISTRY,
+)
+REQUEST_SECONDS = Histogram(
+    "ingest_request_seconds",
+    "Seconds from the first look at a request to its answer.",
+    ["source"],
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+PRODUCE_SECONDS = Histogram(
+    "ingest_produce_seconds",
+    "Seconds from handing a batch to the Kafka client to its ack.",
+    ["topic"],
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+LATE_ACKS = Counter(
+    "ingest_late_acks",
+    "Events that Kafka acked after their request had been answered 'unknown'.",
+    ["topic"],
+    registry=REGISTRY,
+)
+CONNECTIONS_REFUSED = Counter(
+    "ingest_connections_refused",
+    "Connections closed for a limit, by its name.",
+    ["listener", "limit"],
+    registry=REGISTRY,
+)
+WORKER_RESTARTS = Counter(
+    "ingest_worker_restarts",
+    "Workers that ended without being asked to, and were started anew.",
+    ["service"],
+    registry=REGISTRY,
+)
+
+
+def share_counters(directory: Path, slot: int | str) -> None:
+    """Count in files under ``directory`` from now on; call it before anything is counted."""
+    files: dict[str, MmapedDict] = {}
+
+    class SlotValue:
+        """One number in a file. Not locked: a worker counts on its event loop only."""
+
+        _multiprocess = True
+
+        def __init__(  # noqa: PLR0913 - prometheus_client calls it so
+            self,
+            typ: str,
+            metric_name: str,
+            name: str,
+            labelnames: tuple[str, ...],
+            labelvalues: tuple[str, ...],
+            help_text: str,
+            multiprocess_mode: str = "",
+            **_: Any,
+        ) -> None:
+            del multiprocess_mode  # of gauges only
+            if typ not in files:
+                files[typ] = MmapedDict(str(directory / f"{typ}_{slot}.db"))
+            self._file = files[typ]
+            self._key = mmap_key(metric_name, name, labelnames, labelvalues, help_text)
+            self._value = self._file.read_value(self._key)[0]
+
+        def inc(self, amount: float) -> None:
+            self._value += amount
+            self._file.write_value(self._key, self._value, 0.0)
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            self._value = value
+            self._file.write_value(self._key, value, timestamp or 0.0)
+
+        def set_exemplar(self, exemplar: object) -> None:
+            del exemplar  # not kept over processes
+
+        def get_exemplar(self) -> None:
+            return None
+
+        def get(self) -> float:
+            return self._value
+
+    values.ValueClass = SlotValue
+
+
+def shared_registry(directory: Path) -> CollectorRegistry:
+    """A registry that reads the counts of all slots."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=os.fspath(directory))
+    return registry
+
+
+def book_lost_events(directory: Path, slot: int | str) -> int:
+    """Book what a dead worker had received without an outcome as ``failed``; returns how many."""
+    path = directory / f"counter_{slot}.db"
+    if not path.exists():
+        return 0
+    counts = MmapedDict(str(path))
+    lost = 0
+    for (service, source), difference in _unaccounted(counts).items():
+        if difference > 0:
+            labels = ("service", "source", "outcome")
+            key = mmap_key(
+                "ingest_events",
+                "ingest_events_total",
+                labels,
+                (service, source, "failed"),
+                EVENTS._documentation,  # noqa: SLF001 - part of the key
+            )
+            counts.write_value(key, counts.read_value(key)[0] + difference, 0.0)
+            lost += int(difference)
+    counts.close()
+    return lost
+
+
+def _unaccounted(counts: MmapedDict) -> dict[tuple[str, str], float]:
+    """(service, source) -> events received less events with an outcome."""
+    difference: dict[tuple[str, str], float] = {}
+    for name, labels, value in _read(counts):
+        owner = (labels.get("service", ""), labels.get("source", ""))
+        if name == "ingest_events_received_total":
+            difference[owner] = difference.get(owner, 0.0) + value
+        elif name == "ingest_events_total":
+            difference[owner] = difference.get(owner, 0.0) - value
+    return difference
+
+
+def _read(counts: MmapedDict) -> Iterator[tuple[str, dict[str, str], float]]:
+    for key, value, _timestamp in counts.read_all_values():
+        _metric, name, labels, _help = json.loads(key)
+        yield name, labels, value

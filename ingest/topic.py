@@ -1,0 +1,174 @@
+"""One topic as the producer sees it: its limits, its partitions, and which one a record goes to."""
+
+from __future__ import annotations
+
+import random
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from structlog import get_logger
+
+from ingest.accumulator import BATCH_OVERHEAD_BYTES, PartitionQueue, Segment
+from ingest.kafka_topics import TopicLimits
+from ingest.partition_writer import BATCH_BYTES, Link, PartitionWriter
+from ingest.receipt import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ingest.partitioner import Partitioner
+
+log = get_logger(__name__)
+
+PROBLEM_SECONDS = 5.0
+"""How long a topic that Kafka refused rests before it is tried again."""
+
+
+class Topic:
+    """Takes segments for a topic, and hands them to the writers of its partitions.
+
+    ``problem`` is the reason why the topic cannot be used, or empty. Only its own sources suffer.
+    """
+
+    def __init__(self, name: str, link: Link, partitioner: Partitioner) -> None:
+        self.name = name
+        self.problem = ""
+        self.limits = TopicLimits()
+        self.writers: list[PartitionWriter] = []
+        self._link = link
+        self._partitioner = partitioner
+        self._parked = PartitionQueue()  # what waits for the number of partitions to be known
+        self._sticky = 0
+        self._rest_until = 0.0
+
+    @property
+    def batch_bytes(self) -> int:
+        """How large a Kafka batch may be before compression."""
+        return min(BATCH_BYTES, self.limits.max_message_bytes)
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits or is being written."""
+        return any(True for _ in self.open_segments())
+
+    def open_segments(self) -> Iterator[Segment]:
+        """What waits or is being written."""
+        yield from self._parked.segments
+        for writer in self.writers:
+            yield from writer.open_segments()
+
+    def append(self, segment: Segment) -> None:
+        """Take ``segment``: refuse what the topic cannot take, queue the rest."""
+        if self.problem:
+            segment.failed(Status.RETRY, "topic_unavailable")
+        elif not self.writers:
+            self._parked.append(segment)
+        elif (good := self._refuse_hopeless(segment)) is not None:
+            self._distribute(good)
+
+    def _distribute(self, segment: Segment) -> None:
+        if segment.keys is None:
+            self.writers[self._keyless()].append(segment)
+            return
+        sticky = self._keyless()
+        positions: dict[int, list[int]] = {}
+        for position, number in enumerate(self._numbers(segment.keys)):
+            positions.setdefault(sticky if number is None else number, []).append(position)
+        if len(positions) == 1:
+            self.writers[next(iter(positions))].append(segment)
+            return
+        parts = {number: segment.select(chosen) for number, chosen in positions.items()}
+        segment.receipt.replace(segment, *parts.values())
+        for number, part in parts.items():
+            self.writers[number].append(part)
+
+    def _numbers(self, keys: Sequence[bytes | None]) -> Sequence[int | None]:
+        return self._partitioner.partitions(keys, len(self.writers))
+
+    def _keyless(self) -> int:
+        """The partition that keyless records stick to until its next Kafka batch begins."""
+        if self.writers[self._sticky].failing:
+            self.begun(self._sticky)
+        return self._sticky
+
+    def begun(self, number: int) -> None:
+        """Partition ``number`` begins a batch: keyless records go on with another one."""
+        if number != self._sticky:
+            return
+        count = len(self.writers)
+        following = [self.writers[(number + step) % count] for step in range(1, count + 1)]
+        healthy = [writer for writer in following if not writer.failing] or following
+        self._sticky = min(healthy, key=lambda writer: writer.queue.size).number
+
+    def _refuse_hopeless(self, segment: Segment) -> Segment | None:
+        """Refuse the records that this topic can never take; the others, None if none is left."""
+        limit = self.limits.max_message_bytes - BATCH_OVERHEAD_BYTES
+        keyless_refused = self.limits.compacted and (segment.keys is None or None in segment.keys)
+        if segment.size <= limit and not keyless_refused:
+            return segment
+        left = self._refuse(segment, self._too_large(segment, limit), "event_too_large")
+        if left is not None and keyless_refused:
+            keys = left.keys or [None] * len(left)
+            keyless = {i for i, key in enumerate(keys) if key is None}
+            left = self._refuse(left, keyless, "refused_by_kafka")
+        return left
+
+    @staticmethod
+    def _too_large(segment: Segment, limit: int) -> set[int]:
+        if segment.size <= limit:
+            return set()
+        return {i for i, size in enumerate(segment.record_sizes()) if size > limit}
+
+    @staticmethod
+    def _refuse(segment: Segment, positions: set[int], code: str) -> Segment | None:
+        """Refuse the records at ``positions``; the rest of the segment, None if nothing is."""
+        if not positions:
+            return segment
+        bad = segment.select(sorted(positions))
+        good = segment.select([i for i in range(len(segment)) if i not in positions])
+        segment.receipt.replace(segment, *(part for part in (bad, good) if len(part)))
+        bad.failed(Status.REFUSED, code)
+        return good if len(good) else None
+
+    def give_up(self, problem: str) -> None:
+        """Answer everything that waits: the topic cannot be used, for the reason ``problem``."""
+        if not self.problem:
+            log.error("topic_unavailable", topic=self.name, reason=problem)
+        self.problem = problem
+        self._rest_until = monotonic() + PROBLEM_SECONDS
+        for queue in [self._parked, *(writer.queue for writer in self.writers)]:
+            for segment in queue.take_all():
+                status = Status.UNKNOWN if segment.handed_over else Status.RETRY
+                segment.failed(status, "topic_unavailable")
+
+    async def usable(self, limits: TopicLimits, count: int) -> None:
+        """The topic is there, within ``limits`` and with ``count`` partitions."""
+        if self.problem and monotonic() < self._rest_until:
+            return
+        if self.problem:
+            log.info("topic_available", topic=self.name)
+        self.problem = ""
+        self.limits = limits
+        if count != len(self.writers):
+            await self._resize(count)
+
+    async def _resize(self, count: int) -> None:
+        """Have one writer for each of ``count`` partitions, and distribute what was parked."""
+        waiting = self._parked.take_all()
+        for writer in self.writers[count:]:  # the topic was deleted and made anew
+            waiting += await writer.stop()
+        del self.writers[count:]
+        for number in range(len(self.writers), count):
+            self.writers.append(PartitionWriter(self._link, self, number))
+        if not self._sticky < count:
+            self._sticky = random.randrange(count)  # noqa: S311 - spreads workers, no secret
+        for segment in waiting:
+            self.append(segment)
+
+    async def stop(self) -> None:
+        """Stop writing; what is left gets the status of its deadline."""
+        left = self._parked.take_all()
+        for writer in self.writers:
+            left += await writer.stop()
+        for segment in left:
+            segment.expire()
