@@ -1,0 +1,271 @@
+"""The HTTP door's handler: from a request's headers to its answer, in the contract's order of checks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import secrets
+from datetime import UTC, datetime
+from itertools import count
+from time import time
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+from structlog import get_logger
+
+from ingest import metrics
+from ingest.envelope import Received
+from ingest_http.auth import Auth, NoCredentials
+from ingest_http.batch import BodyError
+from ingest_http.body import BodyReader
+from ingest_http.decode import SUPPORTED
+from ingest_http.problem import Problem
+from ingest_http.publish import Publisher, Road, Ticket
+from ingest_http.reply import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp.web_request import BaseRequest
+
+    from ingest.inflight import Budget
+    from ingest.sources import Source
+    from ingest_http.batch import Batch
+    from ingest_http.config import HttpConfig
+    from ingest_http.results import Results
+
+log = get_logger(__name__)
+
+EVENTS_PATH = "/v1/events/"
+MEDIA_TYPES = {
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+}
+THREAD_BYTES = 1 << 20
+"""Bodies larger than this are split in a thread: the event loop is never held for long."""
+
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_FULL = frozenset({"all"})
+_ACCEPTED = ", ".join(MEDIA_TYPES)
+
+
+class App:
+    """Answers requests.
+
+    Args:
+        config: the whole configuration of the service.
+        sources: what may be written to, by name.
+        publisher: takes batches to Kafka.
+        budget: the in-flight bytes of this worker.
+    """
+
+    def __init__(
+        self,
+        config: HttpConfig,
+        sources: Mapping[str, Source],
+        publisher: Publisher,
+        budget: Budget,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._auth = Auth(config.auth)
+        self._publisher = publisher
+        self._bodies = BodyReader(config.limits, budget)
+        self._ack_seconds = config.limits.ack_seconds
+        self._sample = config.http.access_log_sample
+        self._sources = sources
+        self._roads = {
+            name: Road(source, config.limits)
+            for name, source in sources.items()
+            if source.over_http
+        }
+        # Unique over restarts and processes by the random part, over requests by the number.
+        self._process = secrets.token_hex(8)
+        self._numbers = count()
+
+    async def handle(self, request: BaseRequest) -> Reply:
+        """Answer one request; errors of ours included, nothing is raised."""
+        begun = self._loop.time()
+        received = self._received()
+        request_id = self._request_id(request, received)
+        label = "unknown"
+        try:
+            road = self._admit(request)
+            label = road.source.name
+            reply = await self._post(request, road, received, request_id)
+        except Problem as problem:
+            reply = problem.reply(request_id)
+        except ConnectionError:
+            raise  # the client is gone: aiohttp knows what to do
+        except Exception:
+            log.exception("request_failed", request_id=request_id)
+            reply = Problem("internal_error").reply(request_id, close=True)
+        self._observe(label, reply.status, self._loop.time() - begun, request_id)
+        return reply
+
+    def _received(self) -> Received:
+        now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        base = f"{int(time() * 1000):012x}-{self._process}-{next(self._numbers):x}"
+        return Received(now.encode(), base.encode())
+
+    @staticmethod
+    def _request_id(request: BaseRequest, received: Received) -> str:
+        own = request.headers.get("X-Request-Id")
+        if own is not None and _REQUEST_ID.fullmatch(own):
+            return own
+        return received.base_id.decode()
+
+    def _observe(self, label: str, status: int, seconds: float, request_id: str) -> None:
+        metrics.REQUESTS.labels(label, str(status)).inc()
+        metrics.REQUEST_SECONDS.labels(label).observe(seconds)
+        if self._sample and random.random() < self._sample:  # noqa: S311 - a sample, no secret
+            log.info(
+                "request",
+                source=label,
+                status=status,
+                milliseconds=round(seconds * 1000, 1),
+                request_id=request_id,
+            )
+
+    # Before anything of the body is looked at.
+
+    def _admit(self, request: BaseRequest) -> Road:
+        """The source that the request may write to, by its path, method and credentials."""
+        name = _source_name(request)
+        if request.method != "POST":
+            raise Problem("method_not_allowed", "events are sent by POST", {"Allow": "POST"})
+        try:
+            client = self._auth.identify(request.headers)
+        except NoCredentials:
+            challenge = {"WWW-Authenticate": 'Bearer realm="ingest"'}
+            raise Problem("unauthenticated", "a valid API key is needed", challenge) from None
+        if not client.covers(name):
+            raise Problem("forbidden", "this key may not write to this source")
+        road = self._roads.get(name)
+        if road is not None:
+            return road
+        if name in self._sources:
+            raise Problem("source_is_syslog", "this source takes syslog, not HTTP")
+        raise Problem("unknown_source", "no such source is configured")
+
+    # The request itself.
+
+    async def _post(
+        self, request: BaseRequest, road: Road, received: Received, request_id: str
+    ) -> Reply:
+        kind = _media_type(request)
+        encoding = _encoding(request)
+        lease = self._bodies.reserve(request)
+        try:
+            _expect(request)
+            body = await self._bodies.read(request, encoding, lease)
+            deadline = self._loop.time() + self._ack_seconds
+            road.received_bytes.inc(request.content.total_bytes)
+            batch = await self._split(road, kind, body)
+        except BaseException:
+            lease.release()
+            raise
+        del body
+        full = _wants_all(request)
+        ticket = Ticket(request_id, received, int(time() * 1000), deadline, lease, full)
+        results = await self._publisher.publish(road, batch, ticket)
+        return _answer(results, request_id, full=full)
+
+    async def _split(self, road: Road, kind: str, body: bytes) -> Batch:
+        split = road.splitter.json if kind == "json" else road.splitter.ndjson
+        try:
+            if len(body) <= THREAD_BYTES:
+                return split(body)
+            return await self._loop.run_in_executor(None, split, body)
+        except BodyError as error:
+            raise Problem(error.code, error.detail) from None
+
+
+def _source_name(request: BaseRequest) -> str:
+    """The source in the path ``/v1/events/{source}``."""
+    path = request.raw_path.partition("?")[0]
+    if not path.startswith("/"):  # absolute form (RFC 9112, section 3.2.2)
+        path = request.rel_url.raw_path
+    name = path.removeprefix(EVENTS_PATH)
+    if name == path or not name or "/" in name:
+        raise Problem("not_found", "the path is /v1/events/{source}")
+    return unquote(name)
+
+
+def _media_type(request: BaseRequest) -> str:
+    """``json`` or ``ndjson``."""
+    declared = request.headers.get("Content-Type", "")
+    if declared == "application/json":
+        return "json"
+    essence, _, parameters = declared.partition(";")
+    essence = essence.strip().lower()
+    kind = MEDIA_TYPES.get(essence)
+    if kind is None or not _charset_is_fine(parameters):
+        detail = f"accepted are {_ACCEPTED}, in UTF-8"
+        if essence == "application/x-www-form-urlencoded":
+            detail += "; with curl, add -H 'Content-Type: application/json'"
+        raise Problem("unsupported_media_type", detail, {"Accept-Post": _ACCEPTED})
+    return kind
+
+
+def _charset_is_fine(parameters: str) -> bool:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _CHARSETS:
+            return False
+    return True
+
+
+def _encoding(request: BaseRequest) -> str:
+    """The one content coding of the body."""
+    declared = request.headers.getall("Content-Encoding", ())
+    if not declared:
+        return "identity"
+    encoding = declared[0].strip().lower() or "identity"
+    if len(declared) > 1 or encoding not in SUPPORTED:
+        accepted = ", ".join(sorted(SUPPORTED))
+        detail = f"accepted is one of {accepted}"
+        raise Problem("unsupported_encoding", detail, {"Accept-Encoding": accepted})
+    return encoding
+
+
+def _expect(request: BaseRequest) -> None:
+    """Ask for the body, now that its headers are fine (RFC 9110, section 10.1.1)."""
+    expected = request.headers.get("Expect")
+    if expected is None:
+        return
+    if expected.strip().lower() != "100-continue":
+        raise Problem("expectation_failed", "only 100-continue can be expected")
+    if request.transport is not None and not request.content.is_eof():
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _wants_all(request: BaseRequest) -> bool:
+    query = request.raw_path.partition("?")[2]
+    return bool(query) and not _FULL.isdisjoint(parse_qs(query).get("results", ()))
+
+
+def _answer(results: Results, request_id: str, *, full: bool) -> Reply:
+    headers = {"X-Request-Id": request_id}
+    if not results.entries:  # all is well, and nothing is to be said of any event
+        body = _SHORT % (request_id.encode(), results.accepted)
+        return Reply(200, body, headers=headers)
+    members = results.members(full=full)
+    status = results.status
+    if status in {200, 202, 207}:
+        body = msgspec.json.encode({"request_id": request_id, **members})
+        return Reply(status, body, headers=headers)
+    return Problem(results.code, _DETAILS[results.code], members=members).reply(request_id)
+
+
+_SHORT = (
+    b'{"request_id":"%b","accepted":%d,"spooled":0,"rejected":0,"retry":0,"unknown":0,"results":[]}'
+)
+_DETAILS = {
+    "ack_timeout": "Kafka did not answer in time: send what is retry or unknown again",
+    "kafka_unavailable": "Kafka did not take everything: send what is retry again",
+    "no_usable_event": "no event of the batch was usable",
+}

@@ -1,0 +1,92 @@
+"""Credentials -> the client they belong to."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from typing import TYPE_CHECKING
+
+from ingest.sources import Client, name_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ingest.settings import AuthSettings
+
+ANYBODY = Client("anonymous", name_pattern(["*"]))
+
+
+class NoCredentials(Exception):  # noqa: N818 - a verdict
+    """No key, an unknown key, or several different ones."""
+
+
+class Auth:
+    """Knows the clients by the SHA-256 of their keys.
+
+    Keys are found by comparing digests of equal length in constant time, all of them every time.
+    """
+
+    def __init__(self, settings: AuthSettings) -> None:
+        self._required = settings.required
+        self._clients = [
+            (bytes.fromhex(digest), Client(name, name_pattern(key.sources)))
+            for name, key in settings.keys.items()
+            for digest in key.sha256
+        ]
+
+    def identify(self, headers: Mapping[str, str]) -> Client:
+        """The client whose key the headers show.
+
+        Raises:
+            NoCredentials: none of our keys, or different ones at once.
+        """
+        key = self._key(headers)
+        if key is None:
+            if self._required:
+                raise NoCredentials
+            return ANYBODY
+        digest = hashlib.sha256(key).digest()
+        found = None
+        for known, client in self._clients:
+            if hmac.compare_digest(known, digest):
+                found = client
+        if found is None:
+            raise NoCredentials
+        return found
+
+    @staticmethod
+    def _key(headers: Mapping[str, str]) -> bytes | None:
+        authorization, own = headers.get("Authorization"), headers.get("X-API-Key")
+        keys = set()
+        if own is not None:
+            keys.add(own.encode("utf-8", "surrogateescape"))
+        if authorization is not None:
+            keys.add(_from_authorization(authorization))
+        if len(keys) > 1:
+            raise NoCredentials
+        return keys.pop() if keys else None
+
+
+def _from_authorization(value: str) -> bytes:
+    """The key in a Bearer (RFC 6750) or Basic (RFC 7617, as user name) credential."""
+    scheme, _, credential = value.strip().partition(" ")
+    credential = credential.strip()
+    if scheme.lower() == "bearer" and credential:
+        return credential.encode("utf-8", "surrogateescape")
+    if scheme.lower() == "basic":
+        try:
+            user = base64.b64decode(credential, validate=True).partition(b":")[0]
+        except (binascii.Error, ValueError):
+            raise NoCredentials from None
+        if user:
+            return user
+    raise NoCredentials
+
+
+def new_key() -> tuple[str, str]:
+    """A fresh API key of 256 random bits, and the digest that the configuration keeps of it."""
+    key = "ing_" + secrets.token_urlsafe(32)
+    return key, hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""Reads a request's body within its limits: bytes, time, and the in-flight budget."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+
+from ingest_http import decode
+from ingest_http.problem import Problem
+
+if TYPE_CHECKING:
+    from aiohttp.web_request import BaseRequest
+
+    from ingest.inflight import Budget, Lease
+    from ingest.settings import LimitSettings
+
+STEP_BYTES = 65_536
+"""How much is inflated on the event loop; more is inflated in a thread."""
+THREAD_STEP_BYTES = 1 << 20
+"""How much is inflated at a time in a thread."""
+
+
+class BodyReader:
+    """Reads bodies for one worker."""
+
+    def __init__(self, limits: LimitSettings, budget: Budget) -> None:
+        self._limits = limits
+        self._budget = budget
+
+    def reserve(self, request: BaseRequest) -> Lease:
+        """Take room for the body, by what its header says, before any of it is read.
+
+        Raises:
+            Problem: 413, or 503 where the budget is full.
+        """
+        length = request.content_length
+        if length is not None and length > self._limits.body_bytes:
+            raise self._too_large()
+        lease = self._budget.reserve(length if length is not None else STEP_BYTES)
+        if lease is None:
+            raise overloaded()
+        return lease
+
+    async def read(self, request: BaseRequest, encoding: str, lease: Lease) -> bytes:
+        """The decoded body.
+
+        Raises:
+            Problem: 400, 408, 413 or 503, as the contract has it.
+        """
+        body = await self._receive(request, lease)
+        if encoding == "identity":
+            if len(body) > self._limits.decoded_bytes:
+                raise Problem("body_too_large", self._says(self._limits.decoded_bytes))
+            return body
+        return await self._inflate(body, encoding, lease)
+
+    async def _receive(self, request: BaseRequest, lease: Lease) -> bytes:
+        content = request.content
+        if content.is_eof() and content.total_bytes <= STEP_BYTES:  # the usual small one
+            return content.read_nowait()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                return await self._receive_slowly(request, lease)
+        except TimeoutError:
+            detail = f"the body did not arrive within {self._limits.body_seconds:g} seconds"
+            raise Problem("body_timeout", detail) from None
+        except (RequestPayloadError, HttpProcessingError):
+            raise Problem("bad_body", "the body is cut off or its chunks are broken") from None
+
+    async def _receive_slowly(self, request: BaseRequest, lease: Lease) -> bytes:
+        pieces, size, reserved = [], 0, request.content_length or STEP_BYTES
+        async for piece in request.content.iter_any():
+            size += len(piece)
+            if size > self._limits.body_bytes:
+                raise self._too_large()
+            if size > reserved:
+                reserved = 2 * size
+                if not lease.resize(reserved):
+                    raise overloaded()
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def _inflate(self, body: bytes, encoding: str, lease: Lease) -> bytes:
+        """Decode in bounded steps, each paid for before it is taken."""
+        loop = asyncio.get_running_loop()
+        decoder = decode.decoder(encoding, self._limits.decoded_bytes)
+        decoder.feed(body)
+        pieces, size = [], 0
+        try:
+            piece = decoder.read(STEP_BYTES)
+            while piece:
+                size += len(piece)
+                pieces.append(piece)
+                if not lease.resize(len(body) + size + THREAD_STEP_BYTES):
+                    raise overloaded()
+                if size < STEP_BYTES:
+                    piece = decoder.read(STEP_BYTES)
+                else:
+                    piece = await loop.run_in_executor(None, decoder.read, THREAD_STEP_BYTES)
+            decoder.finish()
+        except decode.DecodeError as error:
+            raise Problem(error.code, error.detail) from None
+        return b"".join(pieces)
+
+    def _too_large(self) -> Problem:
+        return Problem("body_too_large", self._says(self._limits.body_bytes))
+
+    @staticmethod
+    def _says(limit: int) -> str:
+        return f"the body is larger than {limit} bytes"
+
+
+def overloaded() -> Problem:
+    """The in-flight budget is full: nothing was taken."""
+    return Problem("overloaded", "too much is in flight; try again")

@@ -1,0 +1,277 @@
+"""A batch of events -> Kafka -> the fate of each event, within the one deadline of a request."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ingest import metrics
+from ingest.envelope import CONTENT_TYPE, BadKey, Envelope, Received, data_of, event_id, id_of, made_id
+from ingest.receipt import Run, Status
+from ingest_http.batch import Batch, Reject, Splitter
+from ingest_http.dead_letter import DeadLetters, common_headers
+from ingest_http.results import Results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ingest.inflight import Lease
+    from ingest.producer import Producer
+    from ingest.receipt import Receipt
+    from ingest.settings import LimitSettings
+    from ingest.sources import Source
+
+SERVICE = "ingest-http"
+SEAL_EVENTS = 1000
+"""So many events are sealed before others get their turn on the event loop."""
+HEADERS = [CONTENT_TYPE]
+_REFUSALS = {
+    "event_too_large": "larger than its topic takes",
+    "refused_by_kafka": "Kafka refused the record",
+}
+
+
+class Road:
+    """What is known of a source before any of its events arrives."""
+
+    def __init__(self, source: Source, limits: LimitSettings) -> None:
+        name = source.name
+        self.source = source
+        self.keyed = source.key is not None
+        self.splitter = Splitter(source.key, limits.batch_events, limits.event_bytes)
+        self.envelope = Envelope(name, source.event_type, source.key)
+        self.received = metrics.EVENTS_RECEIVED.labels(SERVICE, name)
+        self.received_bytes = metrics.RECEIVED_BYTES.labels(SERVICE, name)
+        self.acked = metrics.EVENTS.labels(SERVICE, name, "acked")
+        self.rejected = metrics.EVENTS.labels(SERVICE, name, "rejected")
+        self.failed = metrics.EVENTS.labels(SERVICE, name, "failed")
+
+
+@dataclass(slots=True)
+class Ticket:
+    """What belongs to one request on its way to Kafka.
+
+    Attributes:
+        request_id: for dead letters.
+        received: what its events share.
+        timestamp_ms: the time of receipt.
+        deadline: when it must be answered, on the event loop's clock.
+        lease: its share of the in-flight budget.
+        full: whether every event is to be listed.
+    """
+
+    request_id: str
+    received: Received
+    timestamp_ms: int
+    deadline: float
+    lease: Lease
+    full: bool = False
+
+
+class _Holders:
+    """Gives the lease back when the last of those who hold bytes for it lets go."""
+
+    __slots__ = ("_count", "_lease")
+
+    def __init__(self, lease: Lease) -> None:
+        self._count = 1
+        self._lease = lease
+
+    def one_more(self) -> _Holders:
+        self._count += 1
+        return self
+
+    def let_go(self) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._lease.release()
+
+
+class Publisher:
+    """Publishes the batches of one worker.
+
+    Args:
+        producer: writes to Kafka.
+        dead_letters: where rejects go; None: nowhere.
+    """
+
+    def __init__(self, producer: Producer, dead_letters: DeadLetters | None) -> None:
+        self._producer = producer
+        self._dead_letters = dead_letters
+
+    async def publish(self, road: Road, batch: Batch, ticket: Ticket) -> Results:
+        """Write the usable events, keep the others as dead letters, tell the fate of each.
+
+        Every event is accounted for by exactly one outcome, also when this is cancelled.
+        """
+        count, results = batch.count, Results()
+        holders = _Holders(ticket.lease)
+        road.received.inc(count)
+        try:
+            await self._publish(road, batch, ticket, holders, results)
+        finally:
+            holders.let_go()
+            _account(road, count, results)
+        return results
+
+    async def _publish(
+        self, road: Road, batch: Batch, ticket: Ticket, holders: _Holders, results: Results
+    ) -> None:
+        keys = _keys(road, batch) if road.keyed else None
+        values = await _seal(road, batch, ticket)
+        rejects, indices = batch.rejects, batch.indices
+        ids = [id_of(value) for value in values] if ticket.full else []
+        size = sum(map(len, values)) + sum(len(reject.event) for reject in rejects)
+        ticket.lease.resize(2 * size, force=True)
+        batch.heads = batch.events = ()  # the producer alone keeps the values from here on
+        letters = self._bury(road, rejects, ticket, holders)
+        receipt = self._producer.submit(
+            road.source.topic,
+            values,
+            timestamp_ms=ticket.timestamp_ms,
+            keys=keys,
+            headers=HEADERS,
+            deadline=ticket.deadline,
+            on_settled=holders.one_more().let_go,
+        )
+        del values
+        await receipt
+        self._tell_runs(road, receipt.runs, indices, ids, results)
+        await self._tell_rejects(rejects, letters, ticket, results)
+        refused = [*_refused(receipt.runs, indices)]
+        if refused:
+            letters = self._bury(road, refused, ticket, holders)
+            await self._tell_rejects(refused, letters, ticket, results)
+        for reject in (*rejects, *refused):
+            metrics.REJECTS.labels(road.source.name, reject.code).inc()
+
+    def _bury(
+        self, road: Road, rejects: Sequence[Reject], ticket: Ticket, holders: _Holders
+    ) -> Receipt | None:
+        if not rejects or self._dead_letters is None:
+            return None
+        source = road.source
+        common = common_headers(
+            source.topic, source.name, ticket.received.time, ticket.request_id
+        )
+        return self._dead_letters.submit(
+            rejects,
+            common,
+            timestamp_ms=ticket.timestamp_ms,
+            deadline=ticket.deadline,
+            on_settled=holders.one_more().let_go,
+        )
+
+    @staticmethod
+    def _tell_runs(
+        road: Road,
+        runs: Sequence[Run],
+        indices: Sequence[int],
+        ids: Sequence[str],
+        results: Results,
+    ) -> None:
+        """The fates of the events that were submitted; refused ones are told with the rejects."""
+        for run in runs:
+            if run.status is Status.ACKED:
+                results.accepted += len(run.indices)
+                if ids:
+                    place = {"topic": road.source.topic, "partition": run.partition}
+                    for step, position in enumerate(run.indices):
+                        offset = run.offset + step
+                        results.add(indices[position], ids[position], "ok", **place, offset=offset)
+            elif run.status is not Status.REFUSED:
+                status = run.status.value
+                setattr(results, status, getattr(results, status) + len(run.indices))
+                for position, value in zip(run.indices, run.values, strict=True):
+                    results.add(indices[position], id_of(value), status, code=run.code)
+
+    @staticmethod
+    async def _tell_rejects(
+        rejects: Sequence[Reject], letters: Receipt | None, ticket: Ticket, results: Results
+    ) -> None:
+        """A reject counts as such when its dead letter is kept, or can never be."""
+        fates = [Status.REFUSED] * len(rejects)
+        if letters is not None:
+            await letters
+            for run in letters.runs:
+                for position in run.indices:
+                    fates[position] = run.status
+        for reject, fate in zip(rejects, fates, strict=True):
+            event = _reject_id(reject, ticket.received)
+            more = {"code": reject.code, "detail": reject.detail}
+            if fate is Status.ACKED:
+                results.rejected += 1
+                results.add(reject.index, event, "rejected", **more)
+            elif fate is Status.REFUSED:
+                results.rejected += 1
+                results.lost += 1
+                results.add(reject.index, event, "rejected", **more, kept=False)
+            else:
+                results.retry += 1
+                results.add(reject.index, event, "retry", code="kafka_unavailable")
+
+
+async def _seal(road: Road, batch: Batch, ticket: Ticket) -> list[bytes]:
+    heads, events, indices = batch.heads, batch.events, batch.indices
+    if len(heads) <= SEAL_EVENTS:
+        return road.envelope.seal(heads, events, indices, ticket.received)
+    values: list[bytes] = []
+    for start in range(0, len(heads), SEAL_EVENTS):
+        part = slice(start, start + SEAL_EVENTS)
+        values += road.envelope.seal(heads[part], events[part], indices[part], ticket.received)
+        await asyncio.sleep(0)
+    return values
+
+
+def _keys(road: Road, batch: Batch) -> list[bytes | None]:
+    """The record keys; events whose key cannot be one become rejects."""
+    keys = road.envelope.keys(batch.heads)
+    bad = {position for position, key in enumerate(keys) if isinstance(key, BadKey)}
+    if bad:
+        good = [position for position in range(len(keys)) if position not in bad]
+        detail = "an object or an array cannot be a record key"
+        batch.rejects += [
+            Reject(
+                batch.indices[position],
+                "bad_key",
+                detail,
+                bytes(batch.events[position]),
+                bytes(batch.heads[position].id),
+            )
+            for position in sorted(bad)
+        ]
+        batch.heads = [batch.heads[position] for position in good]
+        batch.events = [batch.events[position] for position in good]
+        batch.indices = [batch.indices[position] for position in good]
+    return [key for key in keys if not isinstance(key, BadKey)]
+
+
+def _refused(runs: Sequence[Run], indices: Sequence[int]) -> Iterator[Reject]:
+    """The events that Kafka, or the limits of their topic, refused."""
+    for run in runs:
+        if run.status is Status.REFUSED:
+            for position, value in zip(run.indices, run.values, strict=True):
+                own = msgspec.json.encode(id_of(value))
+                detail = _REFUSALS.get(run.code, "")
+                yield Reject(indices[position], run.code, detail, data_of(value), own)
+
+
+def _reject_id(reject: Reject, received: Received) -> str:
+    own = event_id(reject.own_id) or made_id(received.base_id, reject.index)
+    return str(msgspec.json.decode(own))
+
+
+def _account(road: Road, count: int, results: Results) -> None:
+    """Book every event of the request under exactly one outcome."""
+    failed = count - results.accepted - results.rejected
+    if results.accepted:
+        road.acked.inc(results.accepted)
+    if results.rejected:
+        road.rejected.inc(results.rejected)
+    if failed:
+        road.failed.inc(failed)
+    if results.lost:
+        metrics.DEAD_LETTERS_LOST.labels(road.source.name).inc(results.lost)

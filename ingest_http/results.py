@@ -1,0 +1,86 @@
+"""The outcome of a request: exact counts, the events worth listing, and the status they add up to.
+
+Sans-IO. The one rule behind the statuses: a naive client that sends a request again until it gets a
+2xx never loses an event, and a smart one that sends again only what is ``retry`` or ``unknown``
+duplicates only what was answered ``unknown``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+LISTED = 1000
+"""Events other than ``retry`` and ``unknown`` that an answer lists, at most."""
+
+MUST_LIST = frozenset({"retry", "unknown"})
+
+
+@dataclass(slots=True)
+class Results:
+    """Collects the fates of the events of one request.
+
+    Attributes:
+        accepted, spooled, rejected, retry, unknown: counts of events.
+        lost: rejected events of which no copy could be kept.
+        entries: (index, what the answer says of the event).
+    """
+
+    accepted: int = 0
+    spooled: int = 0
+    rejected: int = 0
+    retry: int = 0
+    unknown: int = 0
+    lost: int = 0
+    entries: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, index: int, event_id: str, status: str, **more: Any) -> None:
+        """List one event."""
+        self.entries.append((index, {"index": index, "id": event_id, "status": status, **more}))
+
+    @property
+    def status(self) -> int:
+        """The HTTP status: the highest of the contract's table that applies."""
+        if self.unknown:
+            return 504
+        if self.retry:
+            return 503
+        if self.rejected and not self.accepted:
+            return 422
+        if self.spooled:
+            return 202
+        return 207 if self.lost else 200
+
+    @property
+    def code(self) -> str:
+        """The stable word for an answer that is a problem."""
+        if self.unknown:
+            return "ack_timeout"
+        return "kafka_unavailable" if self.retry else "no_usable_event"
+
+    def members(self, *, full: bool) -> dict[str, Any]:
+        """The members of the answer: counts, and the listed events in the order of the request."""
+        listed, truncated = self._listed(full=full)
+        members: dict[str, Any] = {
+            "accepted": self.accepted,
+            "spooled": self.spooled,
+            "rejected": self.rejected,
+            "retry": self.retry,
+            "unknown": self.unknown,
+            "results": listed,
+        }
+        return members | {"truncated": True} if truncated else members
+
+    def _listed(self, *, full: bool) -> tuple[list[dict[str, Any]], bool]:
+        self.entries.sort(key=lambda entry: entry[0])
+        entries = [entry for _, entry in self.entries]
+        if full:
+            return entries, False
+        listed, room = [], LISTED
+        for entry in entries:
+            if entry["status"] in MUST_LIST:
+                listed.append(entry)
+            elif room:
+                room -= 1
+                listed.append(entry)
+        return listed, len(listed) < len(entries)
