@@ -52,7 +52,7 @@ class Segment:
         "values",
     )
 
-    def __init__(  # noqa: PLR0913 - a record's parts
+    def __init__(
         self,
         receipt: Receipt,
         indices: Sequence[int],
@@ -123,9 +123,7 @@ class Segment:
         keys: list[bytes | None] | None,
         each: list[list[Header]] | None,
     ) -> Segment:
-        made = Segment(
-            self.receipt, indices, values, keys, self.headers, each, self.timestamp_ms
-        )
+        made = Segment(self.receipt, indices, values, keys, self.headers, each, self.timestamp_ms)
         made.done, made.held, made.handed_over = self.done, self.held, self.handed_over
         return made
 

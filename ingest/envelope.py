@@ -1,4 +1,4 @@
-"""The envelope around an event: CloudEvents 1.0, structured JSON, spliced around the client's bytes.
+"""The envelope around an event: CloudEvents 1.0 as JSON, spliced around the client's bytes.
 
 Pure: clock and ids come in as arguments. The client's JSON is never re-encoded. Constants come
 first, because a batch of records then compresses better, and ``data`` comes last.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec import Raw
@@ -61,9 +61,10 @@ def head_type(key: tuple[str, ...] | None) -> type[Head]:
     if own is not None:
         return Head
     rename = {"key": key[0]}
-    return msgspec.defstruct(
+    made: Any = msgspec.defstruct(
         "KeyedHead", [("key", Raw, _NO_VALUE)], bases=(Head,), rename=rename, frozen=True, gc=False
     )
+    return cast("type[Head]", made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Envelope:
                 prefix = self._prefix(*self._own(head, received))
             own = bytes(head.id)
             # A string that is short enough as it was written is so without its escapes as well.
-            if not (own and own[0] == _QUOTE and 2 < len(own) <= ID_BYTES):  # noqa: PLR2004 - quotes
+            if not (own and own[0] == _QUOTE and 2 < len(own) <= ID_BYTES):
                 own = event_id(own) or made_id(received.base_id, index)
             values.append(join((prefix, own, _DATA, event, _END)))
         return values
@@ -129,11 +130,11 @@ class Envelope:
     def _own(self, head: Head, received: Received) -> tuple[bytes, bytes]:
         """Type and time of an event that brings one of them, as JSON."""
         event_type, time = bytes(head.type), bytes(head.time)
-        if not (event_type.startswith(b'"') and len(event_type) > 2):  # noqa: PLR2004 - the quotes
+        if not (event_type.startswith(b'"') and len(event_type) > 2):
             event_type = self._type
         return event_type, time if is_date_time(time) else b'"%b"' % received.time
 
-    def keys(self, heads: Sequence[Any]) -> list[bytes | None | BadKey]:
+    def keys(self, heads: Sequence[Any]) -> list[bytes | BadKey | None]:
         """The record key of each event; None where there is none."""
         field, rest = self._key_field, (self._key or ())[1:]
         return [record_key(bytes(getattr(head, field)), rest) for head in heads]
@@ -161,13 +162,13 @@ def is_date_time(value: bytes) -> bool:
     if match is None:
         return False
     year, month, day = map(int, match.groups())
-    if month == 2:  # noqa: PLR2004 - February
+    if month == 2:
         leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
         return day <= (29 if leap else 28)
-    return day <= 30 or month not in _MONTHS_OF_30_DAYS  # noqa: PLR2004 - days
+    return day <= 30 or month not in _MONTHS_OF_30_DAYS
 
 
-def record_key(value: bytes, pointer: Sequence[str] = ()) -> bytes | None | BadKey:
+def record_key(value: bytes, pointer: Sequence[str] = ()) -> bytes | BadKey | None:
     """The record key at ``pointer`` in a JSON value: a string's text, or the JSON text itself."""
     for token in pointer:
         if not value.startswith(b"{"):

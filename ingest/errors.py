@@ -5,7 +5,8 @@
     ├── Unavailable   our trouble or a limit: send the same bytes again later
     └── ConfigError   start-up and reload only
 
-Sans-IO modules raise errors of their own; the I/O shell around them translates those into one of these.
+Sans-IO modules raise errors of their own; the I/O shell around them translates those into one of
+these.
 """
 
 from __future__ import annotations

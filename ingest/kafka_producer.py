@@ -72,9 +72,9 @@ class KafkaProducer:
         self._spawn(self._supervise())
         self._spawn(self._sweep())
 
-    async def stop(self, timeout: float) -> None:
-        """Write what is queued for at most ``timeout`` seconds, give up the rest, disconnect."""
-        limit = self._loop.time() + timeout
+    async def stop(self, seconds: float) -> None:
+        """Write what is queued for at most ``seconds``, give up the rest, disconnect."""
+        limit = self._loop.time() + seconds
         self.linger_seconds = 0.0
         while any(topic.pending for topic in self._topics.values()) and self._loop.time() < limit:
             await asyncio.sleep(0.01)

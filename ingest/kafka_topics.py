@@ -102,7 +102,7 @@ class KafkaTopics:
             NewTopic(name, self._topics.partitions, replication, topic_configs=config)
             for name in names
         ]
-        response = await admin.create_topics(wanted)
+        response: Any = await admin.create_topics(wanted)
         return {error[0]: int(error[1]) for error in response.topic_errors}
 
     def _report(self, errors: Mapping[str, int]) -> dict[str, str]:
@@ -138,9 +138,7 @@ class KafkaTopics:
             found = _configs(await admin.describe_configs(wanted)) if wanted else {}
         except kafka_errors.IncompatibleBrokerVersion:
             found = {}
-        return {
-            name: _topic_limits(found.get(name, {}), replicas.get(name, 0)) for name in names
-        }
+        return {name: _topic_limits(found.get(name, {}), replicas.get(name, 0)) for name in names}
 
 
 INVALID_REPLICATION_FACTOR = kafka_errors.InvalidReplicationFactorError.errno

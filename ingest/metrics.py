@@ -102,13 +102,13 @@ def share_counters(directory: Path, slot: int | str) -> None:
 
         _multiprocess = True
 
-        def __init__(  # noqa: PLR0913 - prometheus_client calls it so
+        def __init__(
             self,
             typ: str,
             metric_name: str,
             name: str,
-            labelnames: tuple[str, ...],
-            labelvalues: tuple[str, ...],
+            labelnames: Any,
+            labelvalues: Any,
             help_text: str,
             multiprocess_mode: str = "",
             **_: Any,
@@ -118,7 +118,7 @@ def share_counters(directory: Path, slot: int | str) -> None:
                 files[typ] = MmapedDict(str(directory / f"{typ}_{slot}.db"))
             self._file = files[typ]
             self._key = mmap_key(metric_name, name, labelnames, labelvalues, help_text)
-            self._value = self._file.read_value(self._key)[0]
+            self._value: float = self._file.read_value(self._key)[0]
 
         def inc(self, amount: float) -> None:
             self._value += amount
@@ -156,12 +156,12 @@ def book_lost_events(directory: Path, slot: int | str) -> int:
     lost = 0
     for (service, source), difference in _unaccounted(counts).items():
         if difference > 0:
-            labels = ("service", "source", "outcome")
+            labels = ["service", "source", "outcome"]
             key = mmap_key(
                 "ingest_events",
                 "ingest_events_total",
                 labels,
-                (service, source, "failed"),
+                [service, source, "failed"],
                 EVENTS._documentation,  # noqa: SLF001 - part of the key
             )
             counts.write_value(key, counts.read_value(key)[0] + difference, 0.0)

@@ -90,7 +90,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class ServiceSettings(Settings):
-    """[service]"""
+    """The section [service]."""
 
     prestop_seconds: Seconds = 5.0
     drain_seconds: PositiveFloat = 30.0
@@ -99,7 +99,7 @@ class ServiceSettings(Settings):
 
 
 class KafkaSettings(Settings):
-    """[kafka]"""
+    """The section [kafka]."""
 
     bootstrap_servers: str = Field("localhost:9092", min_length=1)
     client_id: str = Field("ingest", min_length=1)
@@ -123,12 +123,14 @@ class KafkaSettings(Settings):
                 f"{self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password"
             )
         if not wanted and given != (None, None, None):
-            raise ValueError(f"sasl_* settings need a SASL security_protocol, not {self.security_protocol}")
+            raise ValueError(
+                f"sasl_* settings need a SASL security_protocol, not {self.security_protocol}"
+            )
         return self
 
 
 class TopicSettings(Settings):
-    """[topics]"""
+    """The section [topics]."""
 
     create: bool = True
     partitions: PositiveInt = 4
@@ -143,7 +145,7 @@ class TopicSettings(Settings):
 
 
 class ManagementSettings(Settings):
-    """[management]: one address for each service"""
+    """The section [management]: one address for each service."""
 
     http: Address = "127.0.0.1:9090"
     syslog: Address = "127.0.0.1:9091"
@@ -152,7 +154,7 @@ class ManagementSettings(Settings):
 
 
 class LimitSettings(Settings):
-    """[limits]: all hold for each worker process"""
+    """The section [limits]; every one holds for each worker process."""
 
     body_bytes: PositiveInt = 10_485_760
     decoded_bytes: PositiveInt = 10_485_760
@@ -167,14 +169,16 @@ class LimitSettings(Settings):
     @model_validator(mode="after")
     def _an_allowed_body_fits(self) -> Self:
         if self.body_bytes > self.inflight_bytes:
-            raise ValueError("body_bytes must not exceed inflight_bytes: no such body could be taken")
+            raise ValueError(
+                "body_bytes must not exceed inflight_bytes: no such body could be taken"
+            )
         if self.decoded_bytes > self.inflight_bytes:
             raise ValueError("decoded_bytes must not exceed inflight_bytes")
         return self
 
 
 class KeySettings(Settings):
-    """[auth.keys.*]"""
+    """The section [auth.keys.*]."""
 
     sha256: list[Digest] = Field(min_length=1, max_length=2)
     sources: list[str] = Field(min_length=1)
@@ -185,14 +189,14 @@ class KeySettings(Settings):
 
 
 class CertificateSettings(Settings):
-    """[auth.certificates.*]"""
+    """The section [auth.certificates.*]."""
 
     names: list[str] = Field(min_length=1)
     sources: list[str] = Field(min_length=1)
 
 
 class AuthSettings(Settings):
-    """[auth]"""
+    """The section [auth]."""
 
     required: bool = True
     keys: dict[str, KeySettings] = Field(default_factory=dict)
@@ -209,7 +213,7 @@ class AuthSettings(Settings):
 
 
 class SourceSettings(Settings):
-    """[sources.*]"""
+    """The section [sources.*]."""
 
     topic: TopicName | None = None
     key: Pointer | None = None
@@ -232,14 +236,14 @@ class SourceSettings(Settings):
 
 
 class DeadLetterSettings(Settings):
-    """[dead_letter]"""
+    """The section [dead_letter]."""
 
     mode: Literal["on", "off"] = "on"
     topic: TopicName = "ingest.rejected"
 
 
 class SpoolSettings(Settings):
-    """[spool]"""
+    """The section [spool]."""
 
     mode: Annotated[Literal["off", "auto"], NotYet] = "off"
     path: str = "/var/lib/ingest/spool"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,7 @@ class Client:
 
 def pointer_tokens(pointer: str) -> tuple[str, ...]:
     """The reference tokens of a JSON Pointer (RFC 6901, section 4)."""
-    return tuple(
-        token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]
-    )
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
 
 
 def name_pattern(globs: Iterable[str]) -> re.Pattern[str]:
@@ -66,7 +64,7 @@ class Sources:
         self._by_name = {source.name: source for source in sources}
         self.get = self._by_name.get  # bound once: called for every request
 
-    def __iter__(self) -> Iterable[Source]:
+    def __iter__(self) -> Iterator[Source]:
         return iter(self._by_name.values())
 
     @property

@@ -1,4 +1,4 @@
-"""The HTTP door's handler: from a request's headers to its answer, in the contract's order of checks."""
+"""The HTTP door's handler: from a request's headers to its answer, checked in a fixed order."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Splitter:
             raise BodyError("too_deep", _TOO_DEEP) from None
 
     def _bound_lines(self, body: bytes) -> None:
-        events = sum(1 for line in re.finditer(rb"[^\s][^\n]*", body) if line)
+        events = sum(1 for _ in re.finditer(rb"[^\s][^\n]*", body))
         if events > self._batch_events:
             raise BodyError("too_many_events", self._too_many())
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,23 @@ from structlog import get_logger
 
 from ingest import metrics
 from ingest.errors import ConfigError
+from ingest.listening import BACKLOG, accept_all, refuse_newcomers
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Sequence
 
     from aiohttp.web_request import BaseRequest
 
     from ingest.settings import LimitSettings
-    from ingest_http.config import HttpSettings
+    from ingest_http.settings import HttpSettings
 
 log = get_logger(__name__)
 
 LINGER_SECONDS = 5.0
 """How long the rest of a body is read and ignored after an early answer."""
+HANDSHAKE_SECONDS = 0.2
+"""How long begun handshakes have to complete before the listener is closed."""
 GRACE_SECONDS = 1.0
 """How long a connection without a request is kept after the listener has closed: its client may
 have a request on the way."""
@@ -111,7 +114,6 @@ class Door:
         handler: answers one request.
         http: the [http] section.
         limits: the [limits] section.
-        debug: whether aiohttp logs what it does with connections.
     """
 
     def __init__(
@@ -149,15 +151,17 @@ class Door:
         """Serve on listening ``sockets``, which stay the caller's to close."""
         for sock in sockets:
             self._sockets.append(sock)
-            mine = socket.socket(fileno=socket.dup(sock.fileno()))
-            self._servers.append(await self._loop.create_server(self._make, sock=mine, backlog=2048))
+            server = await self._loop.create_server(self._make, sock=sock.dup(), backlog=BACKLOG)
+            self._servers.append(server)
 
     async def close(self) -> None:
         """Stop listening, without a reset for anybody who is in the queue already."""
+        refuse_newcomers(self._sockets)
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         for server in self._servers:
             server.close()
         for sock in self._sockets:
-            for connection in _accept_all(sock):
+            for connection in accept_all(sock):
                 await self._loop.connect_accepted_socket(self._make, connection)
             sock.close()
         self._servers.clear()
@@ -213,26 +217,13 @@ class Door:
         return min(idle, key=lambda each: each.idle_since, default=None)
 
 
-def _accept_all(sock: socket.socket) -> list[socket.socket]:
-    """Whoever waits in the accept queue, as non-blocking sockets."""
-    accepted = []
-    sock.setblocking(False)
-    while True:
-        try:
-            connection, _ = sock.accept()
-        except OSError:  # nobody is left, or somebody hung up meanwhile
-            return accepted
-        connection.setblocking(False)
-        accepted.append(connection)
-
-
 class _QuietLogger:
     """aiohttp's server log, which would quote what clients sent; real errors keep their place."""
 
     def debug(self, *_: Any, **__: Any) -> None:
         """Drop: connection chatter."""
 
-    def exception(self, message: str, *_: Any, exc_info: Any = None, **__: Any) -> None:
+    def exception(self, *_: Any, exc_info: Any = None, **__: Any) -> None:
         """Log an error of ours; a client's broken HTTP is answered with 400 and counted."""
         if isinstance(exc_info, BaseException) and not _is_clients(exc_info):
             log.error("request_failed", reason=type(exc_info).__name__, exc_info=exc_info)

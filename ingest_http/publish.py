@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ingest import metrics
-from ingest.envelope import CONTENT_TYPE, BadKey, Envelope, Received, data_of, event_id, id_of, made_id
+from ingest.envelope import (
+    CONTENT_TYPE,
+    BadKey,
+    Envelope,
+    Received,
+    data_of,
+    event_id,
+    id_of,
+    made_id,
+)
 from ingest.receipt import Run, Status
 from ingest_http.batch import Batch, Reject, Splitter
 from ingest_http.dead_letter import DeadLetters, common_headers
@@ -154,9 +163,7 @@ class Publisher:
         if not rejects or self._dead_letters is None:
             return None
         source = road.source
-        common = common_headers(
-            source.topic, source.name, ticket.received.time, ticket.request_id
-        )
+        common = common_headers(source.topic, source.name, ticket.received.time, ticket.request_id)
         return self._dead_letters.submit(
             rejects,
             common,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from time import gmtime, strftime, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aiohttp.web_request import BaseRequest
+
+    from ingest_http.connection import Connection
 
 JSON = "application/json"
 SLOW_READER_SECONDS = 30.0
@@ -80,7 +82,7 @@ class Reply:
 
     async def prepare(self, request: BaseRequest) -> None:
         """Decide whether the connection is kept, and write the answer."""
-        self._protocol = request.protocol
+        self._protocol = cast("Connection", request.protocol)
         keep = request.keep_alive and not self._close
         self.keep_alive = keep and not self._protocol.wants_to_close()
         transport = request.transport

@@ -10,7 +10,7 @@ from ingest.settings import Address, NotYet, Settings
 
 
 class TlsSettings(Settings):
-    """[http] tls"""
+    """``tls`` of the section [http]."""
 
     cert: str
     key: str
@@ -19,7 +19,7 @@ class TlsSettings(Settings):
 
 
 class HttpSettings(Settings):
-    """[http]"""
+    """The section [http]."""
 
     listen: Address = "0.0.0.0:8080"
     workers: PositiveInt | Literal["auto"] = 1

@@ -1,0 +1,102 @@
+"""The management port: health, metrics and drain, over HTTP, never on the public port."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from ingest import metrics
+from ingest.status import StatusCollector, readiness, stuck, summary
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ingest.status import Seat
+
+
+class Management:
+    """Answers operators, balancers and scrapers on behalf of all workers.
+
+    Args:
+        service: the service's name.
+        seats: the workers as they are now.
+        is_draining: whether the service is about to end.
+        drain: has it begin to.
+        now: the clock that `Seat.heard_at` is read on.
+        counters: the directory that workers count in.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        seats: Callable[[], Sequence[Seat]],
+        is_draining: Callable[[], bool],
+        drain: Callable[[str], None],
+        now: Callable[[], float],
+        counters: Path,
+    ) -> None:
+        self._service = service
+        self._seats = seats
+        self._is_draining = is_draining
+        self._drain = drain
+        self._now = now
+        self._registry = metrics.shared_registry(counters)
+        self._registry.register(StatusCollector(seats))
+        self._runner: web.AppRunner | None = None
+
+    async def open(self, sock: socket.socket) -> None:
+        """Serve on a listening socket."""
+        app = web.Application(client_max_size=1024)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/status", self._status)
+        app.router.add_post("/drain", self._post_drain)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.SockSite(self._runner, sock).start()
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        reasons = stuck(self._seats(), self._now())
+        return _json(503 if reasons else 200, {"alive": not reasons, "reasons": reasons})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        found = readiness(self._seats(), draining=self._is_draining())
+        return _json(200 if found.ready else 503, found)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        body = encode(self._registry)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        draining = self._is_draining()
+        return _json(200, summary(self._service, self._seats(), draining=draining))
+
+    async def _post_drain(self, request: web.Request) -> web.Response:
+        """Begin to drain; a web page in somebody's browser must not be able to."""
+        if "Origin" in request.headers or not _is_loopback(request.remote):
+            return _json(403, {"draining": self._is_draining(), "code": "forbidden"})
+        self._drain("management port")
+        return _json(202, {"draining": True})
+
+
+def _is_loopback(address: str | None) -> bool:
+    return address is not None and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _json(status: int, document: Any) -> web.Response:
+    body = msgspec.json.encode(document) + b"\n"
+    return web.Response(status=status, body=body, content_type="application/json")

@@ -1,0 +1,170 @@
+"""Process life of a service: a parent that owns the sockets, and workers that do the work.
+
+start   bind, say `listening`, start workers; never wait for Kafka
+run     replace workers that die, answer the management port
+drain   not ready -> keep serving for a while -> close the listeners -> finish what is in flight
+        -> flush -> end; bounded in time, and a second signal ends it at once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shutil
+import signal
+import tempfile
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from structlog import get_logger
+
+from ingest import log as logs
+from ingest import metrics
+from ingest.listening import address_of, bind
+from ingest.management import Management
+from ingest.slot import PROCESSES, Crew, Slot
+from ingest.worker import Order
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ingest.settings import ServiceSettings
+    from ingest.status import Seat
+    from ingest.worker import Front
+
+log = get_logger(__name__)
+
+MARGIN_SECONDS = 3.0
+"""How much longer than they may workers can take to end, before they are killed."""
+
+
+class Service:
+    """A service that is about to run.
+
+    Args:
+        name: such as ``ingest-http``.
+        settings: the section [service].
+        config: the whole configuration; pickled on its way to the workers.
+        make: a module-level coroutine function that builds a worker's front from ``config``.
+        listeners: name -> address to listen on.
+        management: address of the management port.
+        workers: how many worker processes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        settings: ServiceSettings,
+        config: Any,
+        make: Callable[[Any], Awaitable[Front]],
+        listeners: Mapping[str, str],
+        management: str,
+        workers: int,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._config = config
+        self._make = make
+        self._listeners = listeners
+        self._management_address = management
+        self._workers = workers
+        self._slots: list[Slot] = []
+        self._draining = False
+        self._signals = 0
+
+    def run(self) -> int:
+        """Serve until told to end.
+
+        Returns:
+            0 when nothing was dropped, 1 otherwise; see the contract, Commands.
+        """
+        logs.configure(self._settings, self._name)
+        _raise_open_file_limit()
+        directory = Path(tempfile.mkdtemp(prefix=f"{self._name}-metrics-"))
+        metrics.share_counters(directory, "parent")
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(self._run(directory))
+        except OSError as error:
+            log.error("cannot_start", reason=error.strerror or type(error).__name__)  # noqa: TRY400
+            return 1
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _run(self, directory: Path) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        management = Management(
+            self._name,
+            seats=self._seats,
+            is_draining=lambda: self._draining,
+            drain=self._drain,
+            now=loop.time,
+            counters=directory,
+        )
+        (management_socket,) = self._bind("management", self._management_address, 1)
+        bound = {
+            name: self._bind(name, address, self._workers)
+            for name, address in self._listeners.items()
+        }
+        await management.open(management_socket)
+        self._start_workers(directory, bound)
+        drained = await asyncio.gather(*(slot.ended for slot in self._slots))
+        await management.close()
+        log.info("stopped", nothing_dropped=all(drained))
+        return 0 if all(drained) else 1
+
+    def _bind(self, name: str, address: str, count: int) -> list[socket.socket]:
+        try:
+            sockets = bind(address, count)
+        except OSError as error:
+            log.error("cannot_bind", listener=name, address=address)  # noqa: TRY400
+            raise OSError(error.errno, error.strerror) from error
+        log.info("listening", listener=name, address=address_of(sockets[0]))
+        return sockets
+
+    def _start_workers(self, directory: Path, bound: Mapping[str, list[socket.socket]]) -> None:
+        # The first one started would give the signals back to whoever it was started with.
+        resource_tracker.ensure_running()
+        PROCESSES.set_forkserver_preload([self._make.__module__])
+        crew = Crew(self._name, self._make, self._config, self._settings, directory)
+        for number in range(self._workers):
+            sockets = {name: [each[number]] for name, each in bound.items()}
+            self._slots.append(Slot(crew, number, sockets))
+
+    def _seats(self) -> list[Seat]:
+        return [slot.seat for slot in self._slots]
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self._drain(signal.Signals(number).name)
+        else:
+            log.error("second_signal", signal=signal.Signals(number).name)
+            self._kill()
+
+    def _drain(self, reason: str) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        settings = self._settings
+        log.info("draining", reason=reason)
+        for slot in self._slots:
+            slot.drain(Order(settings.prestop_seconds, settings.drain_seconds))
+        limit = settings.prestop_seconds + settings.drain_seconds + MARGIN_SECONDS
+        asyncio.get_running_loop().call_later(limit, self._kill)
+
+    def _kill(self) -> None:
+        for slot in self._slots:
+            slot.kill()
+
+
+def _raise_open_file_limit() -> None:
+    """Every connection is an open file: take as many as the system allows without asking."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,89 @@
+"""``ingest-http``: the HTTP front door. Its composition root and its command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest import __version__
+from ingest.config import dump, load
+from ingest.errors import ConfigError
+from ingest.kafka_client import require_c_extension
+from ingest.service import Service
+from ingest_http.auth import new_key
+from ingest_http.config import HttpConfig
+from ingest_http.connection import require_c_parser
+from ingest_http.front import make
+from ingest_http.publish import SERVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BAD_CONFIGURATION = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status of the contract."""
+    options = _parser().parse_args(arguments)
+    if options.command == "new-key":
+        return _print_new_key(options.name)
+    try:
+        config = load(options.config, HttpConfig)
+        require_c_parser()
+        require_c_extension()
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return BAD_CONFIGURATION
+    if options.print_config:
+        print(dump(config), end="")
+        return 0
+    if options.check:
+        print(f"configuration is fine: {len(config.sources)} sources")
+        return 0
+    return _service(config).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=SERVICE,
+        description="HTTP front door of the data highway: POST events, get them acked.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="default: ./ingest.toml")
+    parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the effective configuration and exit"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    key = commands.add_parser("new-key", help="make an API key, and the lines to configure it")
+    key.add_argument("name", metavar="NAME")
+    return parser
+
+
+def _print_new_key(name: str) -> int:
+    key, digest = new_key()
+    print(f"key, shown only this once: {key}\n")
+    print(f'[auth.keys.{json.dumps(name)}]\nsha256 = ["{digest}"]\nsources = ["*"]')
+    return 0
+
+
+def _service(config: HttpConfig) -> Service:
+    workers = config.http.workers
+    return Service(
+        SERVICE,
+        settings=config.service,
+        config=config,
+        make=make,
+        listeners={"http": config.http.listen},
+        management=config.management.http,
+        workers=len(os.sched_getaffinity(0)) if workers == "auto" else workers,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What one worker of the HTTP front door is made of, and how it opens and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from ingest.inflight import Budget
+from ingest.kafka_producer import KafkaProducer
+from ingest.status import WorkerStatus
+from ingest_http.app import App
+from ingest_http.connection import Door
+from ingest_http.dead_letter import DeadLetters
+from ingest_http.publish import Publisher
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    from ingest_http.config import HttpConfig
+
+FLUSH_SECONDS = 1.0
+"""Every answer that was given is settled by then; what is left is dead letters of dead requests."""
+
+
+class HttpFront:
+    """A worker; see `ingest.worker.Front`.
+
+    Args:
+        config: the whole configuration of the service.
+    """
+
+    def __init__(self, config: HttpConfig) -> None:
+        sources = config.routes()
+        topics = {source.topic for source in sources.values() if source.over_http}
+        letters = config.dead_letter
+        if letters.mode == "on":
+            topics.add(letters.topic)
+        self._loop = asyncio.get_running_loop()
+        self._budget = Budget(config.limits.inflight_bytes)
+        self._producer = KafkaProducer(config.kafka, config.topics, topics)
+        keep = DeadLetters(self._producer, letters.topic) if letters.mode == "on" else None
+        publisher = Publisher(self._producer, keep)
+        app = App(config, sources, publisher, self._budget)
+        self._door = Door(app.handle, config.http, config.limits)
+
+    async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        """Connect to Kafka behind the scenes, and serve."""
+        self._producer.start()
+        await self._door.open(sockets["http"])
+
+    def status(self) -> WorkerStatus:
+        """How it is just now."""
+        connected = self._producer.connected
+        reasons = [] if connected else ["kafka_unreachable" if connected is False else "starting"]
+        return WorkerStatus(
+            pid=os.getpid(),
+            reasons=reasons,
+            degraded=self._producer.problems,
+            kafka_up=bool(connected),
+            inflight_bytes=self._budget.used_bytes,
+            connections={"http": len(self._door)},
+        )
+
+    def drain(self) -> None:
+        """Every answer from now on is the last one on its connection."""
+        self._door.draining = True
+
+    async def close(self, deadline: float) -> int:
+        """Accept who is in the queue, close the listeners, answer everybody, flush."""
+        await self._door.close()
+        cut_off = await self._door.finish(deadline)
+        await self._producer.stop(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
+        return cut_off
+
+
+async def make(config: HttpConfig) -> HttpFront:
+    """Build a worker on its event loop."""
+    return HttpFront(config)
