@@ -8,7 +8,7 @@ ignored.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -24,6 +24,9 @@ from pydantic import (
 
 from ingest.sources import Source, pointer_tokens
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 POINTER = re.compile(r"(/([^/~]|~[01])*)+")
@@ -31,6 +34,14 @@ POINTER = re.compile(r"(/([^/~]|~[01])*)+")
 
 class NotYet:
     """Marks a field whose feature is not there yet."""
+
+
+class File:
+    """Marks a path that starts at the folder of the file that names it, and must be a file."""
+
+
+class Folder:
+    """Marks a path that starts at the folder of the file that names it, and may be made later."""
 
 
 class Settings(BaseModel):
@@ -101,15 +112,15 @@ class ServiceSettings(Settings):
 class KafkaSettings(Settings):
     """The section [kafka]."""
 
-    bootstrap_servers: str = Field("localhost:9092", min_length=1)
-    client_id: str = Field("ingest", min_length=1)
+    bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
+    client_id: str = Field(default="ingest", min_length=1)
     compression: Literal["none", "snappy", "zstd"] = "zstd"
     linger_seconds: Seconds = 0.002
     request_timeout_seconds: PositiveFloat = 4.0
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    ssl_ca_file: str | None = None
-    ssl_cert_file: str | None = None
-    ssl_key_file: str | None = None
+    ssl_ca_file: Annotated[str | None, File] = None
+    ssl_cert_file: Annotated[str | None, File] = None
+    ssl_key_file: Annotated[str | None, File] = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
@@ -134,7 +145,7 @@ class TopicSettings(Settings):
 
     create: bool = True
     partitions: PositiveInt = 4
-    replication_factor: int = Field(-1, ge=-1)
+    replication_factor: int = Field(default=-1, ge=-1)
     config: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -182,9 +193,9 @@ class KeySettings(Settings):
 
     sha256: list[Digest] = Field(min_length=1, max_length=2)
     sources: list[str] = Field(min_length=1)
-    events_per_second: Annotated[int, NotYet] = Field(0, ge=0)
-    bytes_per_second: Annotated[int, NotYet] = Field(0, ge=0)
-    concurrent_requests: Annotated[int, NotYet] = Field(0, ge=0)
+    events_per_second: Annotated[int, NotYet] = Field(default=0, ge=0)
+    bytes_per_second: Annotated[int, NotYet] = Field(default=0, ge=0)
+    concurrent_requests: Annotated[int, NotYet] = Field(default=0, ge=0)
     tracer: Annotated[bool, NotYet] = False
 
 
@@ -217,10 +228,10 @@ class SourceSettings(Settings):
 
     topic: TopicName | None = None
     key: Pointer | None = None
-    type: str | None = Field(None, min_length=1)
-    schema_: Annotated[str | None, NotYet] = Field(None, alias="schema")
+    type: str | None = Field(default=None, min_length=1)
+    schema_: Annotated[str | None, NotYet] = Field(default=None, alias="schema")
     validate_: Annotated[Literal["off", "warn", "enforce"], NotYet] = Field(
-        "enforce", alias="validate"
+        default="enforce", alias="validate"
     )
     cors_origins: Annotated[list[str], NotYet] = Field(default_factory=list)
 
@@ -246,16 +257,97 @@ class SpoolSettings(Settings):
     """The section [spool]."""
 
     mode: Annotated[Literal["off", "auto"], NotYet] = "off"
-    path: str = "/var/lib/ingest/spool"
+    path: Annotated[str, Folder] = "/var/lib/ingest/spool"
     max_bytes: PositiveInt = 10_737_418_240
     min_free_bytes: Annotated[int, Field(ge=0)] = 1_073_741_824
     after_seconds: PositiveFloat = 3.0
 
 
-def name_problems(sources: dict[str, Any]) -> list[str]:
-    """What is wrong with the names of ``sources``."""
-    return [
-        f"{name!r} is no name for a source: letters, digits, '.', '_' and '-', at most 128"
-        for name in sources
-        if not SOURCE_NAME.fullmatch(name)
-    ]
+class SharedSettings(Settings):
+    """The sections that every service reads, and the names that other services' sections use.
+
+    Attributes:
+        syslog_sources: source -> the key that makes it a source of syslog.
+    """
+
+    service: ServiceSettings = ServiceSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    management: ManagementSettings = ManagementSettings()
+    limits: LimitSettings = LimitSettings()
+    auth: AuthSettings = AuthSettings()
+    sources: dict[str, SourceSettings] = Field(default_factory=dict)
+    dead_letter: DeadLetterSettings = DeadLetterSettings()
+    spool: SpoolSettings = SpoolSettings()
+    syslog_sources: dict[str, str] = Field(default_factory=dict)
+
+    def named_sources(self) -> dict[str, Source]:
+        """Every source, by name."""
+        return {
+            name: source.named(name, over_http=name not in self.syslog_sources)
+            for name, source in self.sources.items()
+        }
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """What is fine by itself but not together."""
+        yield from _timing(self)
+        yield from _source_names(self)
+        yield from _topics(self)
+        yield from _syslog(self)
+        if self.limits.event_bytes > self.limits.decoded_bytes:
+            text = "must not exceed decoded_bytes: no such event could be taken"
+            yield Conflict("limits.event_bytes", text)
+
+
+class Conflict(NamedTuple):
+    """A conflict between settings.
+
+    Attributes:
+        key: where to look, dotted.
+        text: what is wrong, for people.
+        sections: other sections that are involved.
+    """
+
+    key: str
+    text: str
+    sections: tuple[str, ...] = ()
+
+
+def _timing(settings: SharedSettings) -> Iterator[Conflict]:
+    if settings.kafka.request_timeout_seconds >= settings.limits.ack_seconds:
+        text = f"must be smaller than limits.ack_seconds ({settings.limits.ack_seconds:g})"
+        yield Conflict("kafka.request_timeout_seconds", text, ("limits",))
+
+
+def _source_names(settings: SharedSettings) -> Iterator[Conflict]:
+    if not settings.sources:
+        yield Conflict("sources", "no source is configured: add [sources.NAME]")
+    for name in settings.sources:
+        if not SOURCE_NAME.fullmatch(name):
+            text = "is no name for a source: letters, digits, '.', '_' and '-', at most 128"
+            yield Conflict(f"sources.{name}", text)
+
+
+def _topics(settings: SharedSettings) -> Iterator[Conflict]:
+    letters = settings.dead_letter.topic
+    if letters.startswith("__"):
+        yield Conflict("dead_letter.topic", "topics that start with '__' are Kafka's own")
+    for name, source in settings.sources.items():
+        topic = source.topic or name
+        if topic.startswith("__"):
+            yield Conflict(f"sources.{name}.topic", "topics that start with '__' are Kafka's own")
+        if topic == letters:
+            text = f"{topic!r} is the dead letter topic"
+            yield Conflict(f"sources.{name}.topic", text, ("dead_letter",))
+
+
+def _syslog(settings: SharedSettings) -> Iterator[Conflict]:
+    for name, user in settings.syslog_sources.items():
+        source = settings.sources.get(name)
+        if source is None:
+            yield Conflict(user, f"there is no source {name!r}", ("sources",))
+            continue
+        if source.key is not None:
+            yield Conflict(f"sources.{name}.key", f"{user} uses this source: its key is the host")
+        if source.schema_ is not None:
+            yield Conflict(f"sources.{name}.schema", f"{user} uses this source: it has no schema")

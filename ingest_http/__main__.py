@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest import __version__
+from ingest import __version__, toml
 from ingest.config import dump, load
 from ingest.errors import ConfigError
 from ingest.kafka_client import require_c_extension
@@ -68,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 def _print_new_key(name: str) -> int:
     key, digest = new_key()
     print(f"key, shown only this once: {key}\n")
-    print(f'[auth.keys.{json.dumps(name)}]\nsha256 = ["{digest}"]\nsources = ["*"]')
+    print(f'[auth.keys.{toml.key(name)}]\nsha256 = ["{digest}"]\nsources = ["*"]')
     return 0
 
 

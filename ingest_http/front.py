@@ -32,7 +32,7 @@ class HttpFront:
     """
 
     def __init__(self, config: HttpConfig) -> None:
-        sources = config.routes()
+        sources = config.named_sources()
         topics = {source.topic for source in sources.values() if source.over_http}
         letters = config.dead_letter
         if letters.mode == "on":

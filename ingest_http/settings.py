@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ingest.settings import Address, NotYet, Settings
+from ingest.settings import Address, File, NotYet, Settings
 
 
 class TlsSettings(Settings):
     """``tls`` of the section [http]."""
 
-    cert: str
-    key: str
-    client_ca: str | None = None
+    cert: Annotated[str, File]
+    key: Annotated[str, File]
+    client_ca: Annotated[str | None, File] = None
     client_cert: Literal["optional", "required"] = "optional"
 
 

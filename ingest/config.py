@@ -1,0 +1,288 @@
+"""A TOML file and the environment -> the frozen settings of a service, or every error at once."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+
+from ingest import toml
+from ingest.config_environment import Overlay
+from ingest.config_problems import dotted, of_validation, suggestion
+from ingest.errors import ConfigError
+from ingest.settings import File, Folder, NotYet, SharedSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic.fields import FieldInfo
+
+Config = TypeVar("Config", bound=SharedSettings)
+
+DEFAULT_FILE = Path("ingest.toml")
+KNOWN_SECTIONS = (
+    "service",
+    "kafka",
+    "topics",
+    "management",
+    "http",
+    "limits",
+    "auth",
+    "sources",
+    "dead_letter",
+    "spool",
+    "syslog",
+    "forward",
+    "tracer",
+)
+"""The top-level tables of the one file that serves all services."""
+NOT_SECTIONS = frozenset({"syslog_sources"})
+MASK = "***"
+
+
+def load(path: Path | None, kind: type[Config], environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a service.
+
+    Args:
+        path: the file; None: ``ingest.toml`` in the working directory if there is one, else only
+            defaults.
+        kind: the settings of the service.
+        environ: the environment; None: that of the process.
+
+    Raises:
+        ConfigError: with one problem for each error, all at once.
+    """
+    if path is None and DEFAULT_FILE.is_file():
+        path = DEFAULT_FILE
+    reader = _Reader(path, kind, os.environ if environ is None else environ)
+    config: Config = reader.config()
+    return config
+
+
+def dump(config: SharedSettings) -> str:
+    """``config`` as TOML, complete with its defaults; secrets are masked."""
+    table = {
+        section: _plain(getattr(config, section))
+        for section in KNOWN_SECTIONS
+        if section in type(config).model_fields
+    }
+    return toml.dumps(table)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        found = {field.alias or name: getattr(value, name) for name, field in fields.items()}
+        return {name: _plain(each) for name, each in found.items() if each is not None}
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return value
+
+
+class _Reader:
+    """Reads one configuration, and collects what is wrong with it."""
+
+    def __init__(
+        self, path: Path | None, kind: type[SharedSettings], environ: Mapping[str, str]
+    ) -> None:
+        self._file = "defaults" if path is None else str(path)
+        self._folder = Path() if path is None else path.parent
+        self._kind = kind
+        self._environ = environ
+        self._problems: list[str] = []
+        self._failed: set[str] = set()
+        self._data = {} if path is None else _parse(path)
+        self._fields = {
+            name: field for name, field in kind.model_fields.items() if name not in NOT_SECTIONS
+        }
+        self._known = dict(_tables(self._fields))
+
+    def config(self) -> Any:
+        self._check_sections()
+        overlay = self._overlay()
+        sections = {
+            name: self._section(name, field, overlay) for name, field in self._fields.items()
+        }
+        used = self._syslog_sources()
+        good = {name: value for name, value in sections.items() if name not in self._failed}
+        found = self._kind(syslog_sources=used, **good)
+        self._check_conflicts(found)
+        if self._problems:
+            raise ConfigError(self._problems)
+        return found
+
+    def _complain(self, where: str, key: str, text: str) -> None:
+        self._problems.append(f"{where}: {key}: {text}" if key else f"{where}: {text}")
+
+    def _check_sections(self) -> None:
+        for name, value in self._data.items():
+            if name == "sources_dir":
+                self._complain(self._file, name, "not_supported_yet: use [sources.NAME]")
+            elif name not in KNOWN_SECTIONS:
+                text = "unknown section" + suggestion(name, KNOWN_SECTIONS)
+                self._complain(self._file, name, text)
+            elif not isinstance(value, dict):
+                self._complain(self._file, name, "expected a table")
+
+    def _overlay(self) -> Overlay:
+        fixed = {
+            name: field.annotation
+            for name, field in self._fields.items()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        }
+        foreign = frozenset(KNOWN_SECTIONS) - self._fields.keys()
+        overlay = Overlay(self._environ, fixed, foreign)
+        for name, text in overlay.problems:
+            self._complain("environment", name, text)
+        return overlay
+
+    def _section(self, name: str, field: FieldInfo, overlay: Overlay) -> Any:
+        data = self._data.get(name, {})
+        if not isinstance(data, dict):
+            self._failed.add(name)
+            return None
+        data = self._resolved(data, field.annotation, (name,))
+        for (section, key), value in overlay.values.items():
+            if section == name:
+                field_of_key = overlay.field(section, key)
+                data[key] = self._value(value, field_of_key, Path(), (name,))
+        try:
+            section = TypeAdapter[Any](cast("Any", field.annotation)).validate_python(data)
+        except ValidationError as error:
+            self._failed.add(name)
+            for path, text in of_validation(error, {name: data}, self._known, (name,)):
+                variable = overlay.names.get(tuple(map(str, path[:2])))  # type: ignore[arg-type]
+                where = self._file if variable is None else "environment"
+                self._complain(where, variable or dotted(path), text)
+            return None
+        for key in _not_yet(section, name):
+            self._complain(self._file, key, "not_supported_yet: leave it out for now")
+        return section
+
+    # Values that point elsewhere.
+
+    def _resolved(self, data: Any, kind: Any, path: tuple[str, ...]) -> Any:
+        """``data`` with its secrets read and its paths made absolute."""
+        model = _model_in(kind)
+        if not isinstance(data, dict) or model is None:
+            return data
+        if not _is_model(kind):  # a table of tables, by names that users choose
+            return {name: self._resolved(each, model, (*path, name)) for name, each in data.items()}
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        return {
+            key: self._value(value, fields[key], self._folder, (*path, key))
+            if key in fields
+            else value
+            for key, value in data.items()
+        }
+
+    def _value(self, value: Any, field: FieldInfo, folder: Path, path: tuple[str, ...]) -> Any:
+        if SecretStr in _kinds(field.annotation):
+            return self._secret(value, folder, path)
+        if isinstance(value, str) and (File in field.metadata or Folder in field.metadata):
+            found = Path(os.path.abspath(folder / value))  # noqa: PTH100 - links stay as they are
+            if File in field.metadata and not found.is_file():
+                self._complain(self._file, dotted(path), f"there is no file {value}")
+            return str(found)
+        return self._resolved(value, field.annotation, path)
+
+    def _secret(self, value: Any, folder: Path, path: tuple[str, ...]) -> Any:
+        """A secret as text, from a file, or from a variable."""
+        match value:
+            case {"file": str(name), **rest} if not rest:
+                try:
+                    return SecretStr((folder / name).read_text().rstrip("\r\n"))
+                except (OSError, UnicodeDecodeError):
+                    self._complain(self._file, dotted(path), f"cannot read the file {name}")
+                    return SecretStr("")
+            case {"env": str(name), **rest} if not rest:
+                if name not in self._environ:
+                    self._complain(self._file, dotted(path), f"the variable {name} is not set")
+                return SecretStr(self._environ.get(name, ""))
+            case str(text):
+                return SecretStr(text)
+            case _:
+                text = 'expected text, { file = "…" } or { env = "…" }'
+                self._complain(self._file, dotted(path), text)
+                return SecretStr("")
+
+    # What no section knows by itself.
+
+    def _syslog_sources(self) -> dict[str, str]:
+        """Which sources the syslog service uses: read, though that section is not ours."""
+        section = self._data.get("syslog", {})
+        used: dict[str, str] = {}
+        for table in ("listeners", "rules"):
+            entries = section.get(table, []) if isinstance(section, dict) else []
+            for number, entry in enumerate(entries if isinstance(entries, list) else []):
+                name = entry.get("source") if isinstance(entry, dict) else None
+                if isinstance(name, str):
+                    used.setdefault(name, f"syslog.{table}[{number}].source")
+        return used
+
+    def _check_conflicts(self, config: SharedSettings) -> None:
+        for conflict in config.conflicts():
+            involved = {conflict.key.partition(".")[0], *conflict.sections}
+            if not involved & self._failed:
+                self._complain(self._file, conflict.key, conflict.text)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: is not UTF-8"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: is not valid TOML: {error}"]) from None
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    return (annotation, *getattr(annotation, "__args__", ()))
+
+
+def _is_model(kind: Any) -> bool:
+    return any(
+        isinstance(each, type) and issubclass(each, BaseModel) for each in _kinds(kind)
+    ) and (getattr(kind, "__origin__", None) is not dict)
+
+
+def _model_in(kind: Any) -> type[BaseModel] | None:
+    """The model of a table, or of the tables in a table."""
+    for each in _kinds(kind):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each
+    return None
+
+
+def _tables(fields: Mapping[str, FieldInfo], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Dotted path of each table -> its keys."""
+    for name, field in fields.items():
+        model = _model_in(field.annotation)
+        if model is not None:
+            path = prefix + name + ("" if _is_model(field.annotation) else ".*")
+            inner = model.model_fields
+            yield path, [each.alias or key for key, each in inner.items()]
+            yield from _tables(inner, f"{path}.")
+
+
+def _not_yet(value: Any, path: str) -> Iterator[str]:
+    """The keys whose feature is not there yet, and that are not what they are by default."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _not_yet(each, f"{path}.{name}")
+    if not isinstance(value, BaseModel):
+        return
+    for name, field in type(value).model_fields.items():
+        key, found = f"{path}.{field.alias or name}", getattr(value, name)
+        if NotYet in field.metadata:
+            if found != field.get_default(call_default_factory=True):
+                yield key
+        else:
+            yield from _not_yet(found, key)

@@ -1,0 +1,278 @@
+"""What every `ingest.producer.Producer` promises; each implementation runs this suite.
+
+A test class inherits from these and brings the fixture ``world``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
+
+from ingest.receipt import Receipt, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ingest.producer import Producer
+    from tests.memory_producer import Record
+
+TIME_MS = 1_700_000_000_123
+PATIENCE = 20.0
+
+
+class World(Protocol):
+    """An implementation and its surroundings.
+
+    Attributes:
+        producer: the implementation.
+        plain: a topic with four partitions.
+    """
+
+    producer: Producer
+    plain: str
+
+    async def read(self, topic: str) -> list[Record]:
+        """Every record of ``topic``."""
+
+
+class LimitedWorld(World, Protocol):
+    """A world whose topics have limits.
+
+    Attributes:
+        small: a topic that takes batches of up to 10,000 bytes.
+        compacted: a topic whose records need a key.
+    """
+
+    small: str
+    compacted: str
+
+
+def deadline(seconds: float = PATIENCE) -> float:
+    """A deadline so many seconds from now."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def places(receipt: Receipt) -> dict[int, tuple[int, int]]:
+    """Index -> (partition, offset) of what was acked."""
+    return {
+        index: (run.partition, run.offset + step)
+        for run in receipt.runs
+        if run.status is Status.ACKED
+        for step, index in enumerate(run.indices)
+    }
+
+
+def statuses(receipt: Receipt, count: int) -> list[tuple[Status, str]]:
+    """(status, code) of each record, by index."""
+    found = {i: (run.status, run.code) for run in receipt.runs for i in run.indices}
+    assert sorted(found) == list(range(count)), "every record has exactly one status"
+    return [found[i] for i in range(count)]
+
+
+def by_place(records: Sequence[Record]) -> dict[tuple[int, int], Record]:
+    """(partition, offset) -> record."""
+    return {(record.partition, record.offset): record for record in records}
+
+
+class ProducerContract:
+    """Promises that need no limits of topics."""
+
+    async def test_an_ack_tells_where_each_record_is(self, world: World) -> None:
+        """Partition and offset of every acked record are those a reader finds it at."""
+        values = [b"value %d" % i for i in range(50)]
+        keys = [b"key %d" % (i % 7) for i in range(50)]
+        receipt = await world.producer.submit(
+            world.plain, list(values), timestamp_ms=TIME_MS, keys=keys, deadline=deadline()
+        )
+        found = by_place(await world.read(world.plain))
+        assert {i: found[place].value for i, place in places(receipt).items()} == dict(
+            enumerate(values)
+        )
+
+    async def test_key_headers_and_timestamp_are_written(self, world: World) -> None:
+        """A record has the key, the headers and the timestamp that it was submitted with."""
+        receipt = await world.producer.submit(
+            world.plain,
+            [b"v"],
+            timestamp_ms=TIME_MS,
+            keys=[b"k"],
+            headers=[("a", b"1"), ("b", b"2")],
+            deadline=deadline(),
+        )
+        record = by_place(await world.read(world.plain))[places(receipt)[0]]
+        assert (record.key, record.headers, record.timestamp_ms) == (
+            b"k",
+            [("a", b"1"), ("b", b"2")],
+            TIME_MS,
+        )
+
+    async def test_each_record_may_have_headers_of_its_own(self, world: World) -> None:
+        """With ``headers_each`` every record has its own headers."""
+        each = [[("n", b"0")], [], [("n", b"2"), ("m", b"x")]]
+        receipt = await world.producer.submit(
+            world.plain,
+            [b"0", b"1", b"2"],
+            timestamp_ms=TIME_MS,
+            headers_each=each,
+            deadline=deadline(),
+        )
+        found = by_place(await world.read(world.plain))
+        assert [found[place].headers for _, place in sorted(places(receipt).items())] == each
+
+    async def test_a_batch_without_keys_stays_together(self, world: World) -> None:
+        """Records without keys are in one partition, one after the other."""
+        receipt = await world.producer.submit(
+            world.plain, [b"%d" % i for i in range(20)], timestamp_ms=TIME_MS, deadline=deadline()
+        )
+        found = places(receipt)
+        assert len({partition for partition, _ in found.values()}) == 1
+        offsets = [found[i][1] for i in range(20)]
+        assert offsets == list(range(offsets[0], offsets[0] + 20))
+
+    async def test_records_with_the_same_key_keep_their_order(self, world: World) -> None:
+        """One key means one partition, and the order of submission over many batches."""
+        receipts = [
+            world.producer.submit(
+                world.plain,
+                [b"%d" % number, b"other %d" % number],
+                timestamp_ms=TIME_MS,
+                keys=[b"same", None],
+                deadline=deadline(),
+            )
+            for number in range(30)
+        ]
+        found = [places(await receipt)[0] for receipt in receipts]
+        assert len({partition for partition, _ in found}) == 1
+        assert found == sorted(found)
+
+    async def test_keys_choose_partitions_as_java_does(self, world: World) -> None:
+        """Known keys land where Kafka's Java client puts them."""
+        expected = {key: (JAVA_MURMUR2[key] & 0x7FFFFFFF) % 4 for key in JAVA_MURMUR2}
+        receipt = await world.producer.submit(
+            world.plain,
+            [b"v"] * len(expected),
+            timestamp_ms=TIME_MS,
+            keys=list(expected),
+            deadline=deadline(),
+        )
+        found = places(receipt)
+        assert [found[i][0] for i in range(len(expected))] == list(expected.values())
+
+    async def test_many_submissions_at_once_are_each_written_once(self, world: World) -> None:
+        """Of concurrent batches every record is there exactly once, wherever it went."""
+        batches = [[b"%d-%d" % (batch, i) for i in range(40)] for batch in range(60)]
+        receipts = [
+            world.producer.submit(
+                world.plain, list(batch), timestamp_ms=TIME_MS, deadline=deadline()
+            )
+            for batch in batches
+        ]
+        for receipt in receipts:
+            assert (await receipt).acked
+        count: defaultdict[bytes, int] = defaultdict(int)
+        for record in await world.read(world.plain):
+            count[record.value] += 1
+        assert all(count[value] == 1 for batch in batches for value in batch)
+
+    async def test_a_batch_larger_than_a_kafka_batch_is_written_whole(self, world: World) -> None:
+        """Megabytes in one submission go in several Kafka batches, in order."""
+        values = [b"%d " % i + b"x" * 1000 for i in range(3000)]
+        receipt = await world.producer.submit(
+            world.plain, list(values), timestamp_ms=TIME_MS, deadline=deadline()
+        )
+        found, where = by_place(await world.read(world.plain)), places(receipt)
+        assert [found[where[i]].value for i in range(3000)] == values
+
+    async def test_an_empty_batch_is_answered_at_once(self, world: World) -> None:
+        """No records means nothing to wait for, and it is settled."""
+        settled: list[bool] = []
+        receipt = world.producer.submit(
+            world.plain, [], timestamp_ms=TIME_MS, on_settled=lambda: settled.append(True)
+        )
+        assert receipt.answered
+        assert settled == [True]
+
+    async def test_settling_is_told_once(self, world: World) -> None:
+        """``on_settled`` is called once for a batch, however many partitions it went to."""
+        settled: list[bool] = []
+        receipt = world.producer.submit(
+            world.plain,
+            [b"%d" % i for i in range(20)],
+            timestamp_ms=TIME_MS,
+            keys=[b"%d" % i for i in range(20)],
+            deadline=deadline(),
+            on_settled=lambda: settled.append(True),
+        )
+        await receipt
+        assert receipt.settled
+        assert settled == [True]
+
+    async def test_after_stop_nothing_is_taken(self, world: World) -> None:
+        """A batch that comes too late is certainly not in Kafka."""
+        await world.producer.stop(5.0)
+        receipt = await world.producer.submit(
+            world.plain, [b"late"], timestamp_ms=TIME_MS, deadline=deadline()
+        )
+        assert statuses(receipt, 1) == [(Status.RETRY, "shutting_down")]
+
+
+class LimitsContract:
+    """Promises about limits and refusals: one event's poison is nobody else's."""
+
+    async def test_a_record_that_is_too_large_is_refused_alone(self, world: LimitedWorld) -> None:
+        """The others of its batch are written."""
+        values = [b"small", b"x" * 20_000, b"small too"]
+        receipt = await world.producer.submit(
+            world.small, values, timestamp_ms=TIME_MS, deadline=deadline()
+        )
+        ok = (Status.ACKED, "")
+        assert statuses(receipt, 3) == [ok, (Status.REFUSED, "event_too_large"), ok]
+
+    async def test_refused_records_come_back_with_their_values(self, world: LimitedWorld) -> None:
+        """Whoever submitted them need not have kept them."""
+        receipt = await world.producer.submit(
+            world.small, [b"x" * 20_000, b"y"], timestamp_ms=TIME_MS, deadline=deadline()
+        )
+        refused = [run for run in receipt.runs if run.status is Status.REFUSED]
+        assert [list(run.values) for run in refused] == [[b"x" * 20_000]]
+
+    async def test_a_record_of_just_the_limit_is_taken(self, world: LimitedWorld) -> None:
+        """``value_limit`` is what the topic really takes, and one byte more is refused."""
+        limit = world.producer.value_limit(world.small)
+        receipt = await world.producer.submit(
+            world.small,
+            [_incompressible(limit), _incompressible(limit + 1)],
+            timestamp_ms=TIME_MS,
+            deadline=deadline(),
+        )
+        assert [status for status, _ in statuses(receipt, 2)] == [Status.ACKED, Status.REFUSED]
+
+    async def test_a_compacted_topic_refuses_records_without_key_alone(
+        self, world: LimitedWorld
+    ) -> None:
+        """A record without key can never be in a compacted topic; its neighbours can."""
+        receipt = await world.producer.submit(
+            world.compacted,
+            [b"with", b"without"],
+            timestamp_ms=TIME_MS,
+            keys=[b"key", None],
+            deadline=deadline(),
+        )
+        assert statuses(receipt, 2) == [(Status.ACKED, ""), (Status.REFUSED, "refused_by_kafka")]
+
+
+def _incompressible(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+JAVA_MURMUR2 = {
+    b"21": -973932308,
+    b"foobar": -790332482,
+    b"a-little-bit-long-string": -985981536,
+    b"a-little-bit-longer-string": -1486304829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    b"abc": 479470107,
+}
+"""Keys and their hashes from the tests of Kafka's Java client (UtilsTest)."""
