@@ -26,6 +26,9 @@ CONTENT_TYPE = ("content-type", b"application/cloudevents+json; charset=UTF-8")
 ID_BYTES = 256
 """The longest id that is taken over from an event."""
 
+MADE_ENDS = 10_000
+"""So many events of a request get their made ids from a table."""
+
 _QUOTE = ord('"')
 _ID, _DATA, _END = b',"id":', b',"data":', b"}"
 _NUMBER = re.compile(rb"-?\d[\d.eE+-]*")
@@ -36,6 +39,7 @@ _DATE_TIME = re.compile(
 )
 _MONTHS_OF_30_DAYS = frozenset({4, 6, 9, 11})
 _NO_VALUE = Raw(b"")
+_MADE_END = tuple(b'-%d"%b' % (index, _DATA) for index in range(MADE_ENDS))
 
 
 class BadKey(ValueError):  # noqa: N818 - a verdict
@@ -73,10 +77,12 @@ class Received:
 
     Attributes:
         time: when it was received, as RFC 3339 text in UTC.
+        timestamp_ms: the same, in milliseconds since the epoch.
         base_id: unique; made ids are ``<base_id>-<index>``.
     """
 
     time: bytes
+    timestamp_ms: int
     base_id: bytes
 
 
@@ -98,7 +104,7 @@ class Envelope:
     def seal(
         self,
         heads: Sequence[Head],
-        events: Sequence[Raw],
+        events: Sequence[bytes | Raw],
         indices: Sequence[int],
         received: Received,
     ) -> list[bytes]:
@@ -111,16 +117,19 @@ class Envelope:
             received: what they share.
         """
         plain = self._prefix(self._type, b'"%b"' % received.time)
-        join = b"".join
+        made = b'%b"%b' % (plain, received.base_id)
+        join, absent = b"".join, _NO_VALUE
         values = []
         for head, event, index in zip(heads, events, indices, strict=True):
-            prefix = plain
-            if head.type or head.time:
+            own_id = head.id
+            if head.type is absent and head.time is absent:
+                if own_id is absent and index < MADE_ENDS:  # the usual event, without a call
+                    values.append(join((made, _MADE_END[index], event, _END)))
+                    continue
+                prefix = plain
+            else:
                 prefix = self._prefix(*self._own(head, received))
-            own = bytes(head.id)
-            # A string that is short enough as it was written is so without its escapes as well.
-            if not (own and own[0] == _QUOTE and 2 < len(own) <= ID_BYTES):
-                own = event_id(own) or made_id(received.base_id, index)
+            own = event_id(bytes(own_id)) or made_id(received.base_id, index)
             values.append(join((prefix, own, _DATA, event, _END)))
         return values
 
@@ -148,6 +157,9 @@ def made_id(base: bytes, index: int) -> bytes:
 def event_id(value: bytes) -> bytes | None:
     """An event's own ``id`` as a JSON string; None where it is not fit to be one."""
     if value.startswith(b'"'):
+        # A string that is short enough as it was written is so without its escapes as well.
+        if 2 < len(value) <= ID_BYTES:
+            return value
         if len(value) > 6 * ID_BYTES + 2:  # longer than the longest escapes of a short enough one
             return None
         return value if 1 <= len(json.loads(value).encode()) <= ID_BYTES else None

@@ -25,6 +25,10 @@ DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own default of ``max.message.bytes``, used where we may not read the topic's."""
 
 
+SAFE_REPLICATION = 3
+"""Copies to ask for, as far as there are brokers, where we may not read the broker's default."""
+
+
 @dataclass(frozen=True, slots=True)
 class TopicLimits:
     """What a topic takes.
@@ -84,12 +88,10 @@ class KafkaTopics:
             return dict.fromkeys(names, "topic_missing")
         replication = self._topics.replication_factor
         try:
+            if replication == -1:  # aiokafka's CreateTopics is older than KIP-464: it must be told
+                replication = await self._default_replication(admin)
+                log.info("using_brokers_default", setting="replication_factor", value=replication)
             errors = await self._request_creation(admin, names, replication)
-            refused = [name for name, code in errors.items() if code == INVALID_REPLICATION_FACTOR]
-            if refused and replication == -1:
-                default = await self._default_replication(admin)
-                log.info("using_brokers_default", setting="replication_factor", value=default)
-                errors |= await self._request_creation(admin, refused, default)
         except kafka_errors.IncompatibleBrokerVersion:
             return {}  # a broker without CreateTopics creates on first use (librdkafka's mock)
         return self._report(errors)
@@ -125,7 +127,8 @@ class KafkaTopics:
         )
         config = _configs(await admin.describe_configs([broker]))
         values = next(iter(config.values()), {})
-        return int(values.get("default.replication.factor", 1))
+        most = min(len(cluster["brokers"]), SAFE_REPLICATION)
+        return int(values.get("default.replication.factor", most))
 
     async def _limits(
         self, admin: AIOKafkaAdminClient, names: Sequence[str], replicas: Mapping[str, int]
@@ -141,7 +144,6 @@ class KafkaTopics:
         return {name: _topic_limits(found.get(name, {}), replicas.get(name, 0)) for name in names}
 
 
-INVALID_REPLICATION_FACTOR = kafka_errors.InvalidReplicationFactorError.errno
 LIMITS = ("max.message.bytes", "min.insync.replicas", "cleanup.policy")
 
 

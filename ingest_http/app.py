@@ -5,35 +5,31 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import secrets
-from datetime import UTC, datetime
-from itertools import count
-from time import time
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 from structlog import get_logger
 
 from ingest import metrics
-from ingest.envelope import Received
 from ingest_http.auth import Auth, NoCredentials
 from ingest_http.batch import BodyError
 from ingest_http.body import BodyReader
 from ingest_http.decode import SUPPORTED
 from ingest_http.problem import Problem
 from ingest_http.publish import Publisher, Road, Ticket
+from ingest_http.reception import Receptions
 from ingest_http.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp.web_request import BaseRequest
-
+    from ingest.envelope import Received
     from ingest.inflight import Budget
     from ingest.sources import Source
     from ingest_http.batch import Batch
     from ingest_http.config import HttpConfig
+    from ingest_http.request import Request
     from ingest_http.results import Results
 
 log = get_logger(__name__)
@@ -82,57 +78,35 @@ class App:
             for name, source in sources.items()
             if source.over_http
         }
-        # Unique over restarts and processes by the random part, over requests by the number.
-        self._process = secrets.token_hex(8)
-        self._numbers = count()
+        self._receptions = Receptions()
+        self._unknown = metrics.Requests("unknown")
 
-    async def handle(self, request: BaseRequest) -> Reply:
+    async def handle(self, request: Request) -> Reply:
         """Answer one request; errors of ours included, nothing is raised."""
         begun = self._loop.time()
-        received = self._received()
-        request_id = self._request_id(request, received)
-        label = "unknown"
+        received = self._receptions.now()
+        request_id = _request_id(request, received)
+        observed = self._unknown
         try:
             road = self._admit(request)
-            label = road.source.name
+            observed = road.requests
             reply = await self._post(request, road, received, request_id)
         except Problem as problem:
             reply = problem.reply(request_id)
         except ConnectionError:
-            raise  # the client is gone: aiohttp knows what to do
+            raise  # the client is gone: its connection knows what to do
         except Exception:
             log.exception("request_failed", request_id=request_id)
             reply = Problem("internal_error").reply(request_id, close=True)
-        self._observe(label, reply.status, self._loop.time() - begun, request_id)
-        return reply
-
-    def _received(self) -> Received:
-        now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-        base = f"{int(time() * 1000):012x}-{self._process}-{next(self._numbers):x}"
-        return Received(now.encode(), base.encode())
-
-    @staticmethod
-    def _request_id(request: BaseRequest, received: Received) -> str:
-        own = request.headers.get("X-Request-Id")
-        if own is not None and _REQUEST_ID.fullmatch(own):
-            return own
-        return received.base_id.decode()
-
-    def _observe(self, label: str, status: int, seconds: float, request_id: str) -> None:
-        metrics.REQUESTS.labels(label, str(status)).inc()
-        metrics.REQUEST_SECONDS.labels(label).observe(seconds)
+        seconds = self._loop.time() - begun
+        observed.answered(reply.status, seconds)
         if self._sample and random.random() < self._sample:  # noqa: S311 - a sample, no secret
-            log.info(
-                "request",
-                source=label,
-                status=status,
-                milliseconds=round(seconds * 1000, 1),
-                request_id=request_id,
-            )
+            _log_access(observed.source, reply.status, seconds, request_id)
+        return reply
 
     # Before anything of the body is looked at.
 
-    def _admit(self, request: BaseRequest) -> Road:
+    def _admit(self, request: Request) -> Road:
         """The source that the request may write to, by its path, method and credentials."""
         name = _source_name(request)
         if request.method != "POST":
@@ -154,7 +128,7 @@ class App:
     # The request itself.
 
     async def _post(
-        self, request: BaseRequest, road: Road, received: Received, request_id: str
+        self, request: Request, road: Road, received: Received, request_id: str
     ) -> Reply:
         kind = _media_type(request)
         encoding = _encoding(request)
@@ -163,14 +137,14 @@ class App:
             _expect(request)
             body = await self._bodies.read(request, encoding, lease)
             deadline = self._loop.time() + self._ack_seconds
-            road.received_bytes.inc(request.content.total_bytes)
+            road.received_bytes(request.content.total_bytes)
             batch = await self._split(road, kind, body)
         except BaseException:
             lease.release()
             raise
         del body
         full = _wants_all(request)
-        ticket = Ticket(request_id, received, int(time() * 1000), deadline, lease, full)
+        ticket = Ticket(request_id, received, deadline, lease, full)
         results = await self._publisher.publish(road, batch, ticket)
         return _answer(results, request_id, full=full)
 
@@ -184,18 +158,35 @@ class App:
             raise Problem(error.code, error.detail) from None
 
 
-def _source_name(request: BaseRequest) -> str:
+def _request_id(request: Request, received: Received) -> str:
+    own = request.headers.get("X-Request-Id")
+    if own is not None and _REQUEST_ID.fullmatch(own):
+        return own
+    return received.base_id.decode()
+
+
+def _log_access(source: str, status: int, seconds: float, request_id: str) -> None:
+    log.info(
+        "request",
+        source=source,
+        status=status,
+        milliseconds=round(seconds * 1000, 1),
+        request_id=request_id,
+    )
+
+
+def _source_name(request: Request) -> str:
     """The source in the path ``/v1/events/{source}``."""
-    path = request.raw_path.partition("?")[0]
+    path = request.target.partition("?")[0]
     if not path.startswith("/"):  # absolute form (RFC 9112, section 3.2.2)
-        path = request.rel_url.raw_path
+        path = urlsplit(path).path
     name = path.removeprefix(EVENTS_PATH)
     if name == path or not name or "/" in name:
         raise Problem("not_found", "the path is /v1/events/{source}")
     return unquote(name)
 
 
-def _media_type(request: BaseRequest) -> str:
+def _media_type(request: Request) -> str:
     """``json`` or ``ndjson``."""
     declared = request.headers.get("Content-Type", "")
     if declared == "application/json":
@@ -219,7 +210,7 @@ def _charset_is_fine(parameters: str) -> bool:
     return True
 
 
-def _encoding(request: BaseRequest) -> str:
+def _encoding(request: Request) -> str:
     """The one content coding of the body."""
     declared = request.headers.getall("Content-Encoding", ())
     if not declared:
@@ -232,7 +223,7 @@ def _encoding(request: BaseRequest) -> str:
     return encoding
 
 
-def _expect(request: BaseRequest) -> None:
+def _expect(request: Request) -> None:
     """Ask for the body, now that its headers are fine (RFC 9110, section 10.1.1)."""
     expected = request.headers.get("Expect")
     if expected is None:
@@ -243,21 +234,19 @@ def _expect(request: BaseRequest) -> None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def _wants_all(request: BaseRequest) -> bool:
-    query = request.raw_path.partition("?")[2]
+def _wants_all(request: Request) -> bool:
+    query = request.target.partition("?")[2]
     return bool(query) and not _FULL.isdisjoint(parse_qs(query).get("results", ()))
 
 
 def _answer(results: Results, request_id: str, *, full: bool) -> Reply:
-    headers = {"X-Request-Id": request_id}
     if not results.entries:  # all is well, and nothing is to be said of any event
-        body = _SHORT % (request_id.encode(), results.accepted)
-        return Reply(200, body, headers=headers)
+        return Reply(200, _SHORT % (request_id.encode(), results.accepted), request_id)
     members = results.members(full=full)
     status = results.status
     if status in {200, 202, 207}:
         body = msgspec.json.encode({"request_id": request_id, **members})
-        return Reply(status, body, headers=headers)
+        return Reply(status, body, request_id)
     return Problem(results.code, _DETAILS[results.code], members=members).reply(request_id)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ingest.settings import AuthSettings
 
+_SHORT = 16
 ANYBODY = Client("anonymous", name_pattern(["*"]))
 
 
@@ -26,16 +27,17 @@ class NoCredentials(Exception):  # noqa: N818 - a verdict
 class Auth:
     """Knows the clients by the SHA-256 of their keys.
 
-    Keys are found by comparing digests of equal length in constant time, all of them every time.
+    A key is found by the first bytes of its digest, which nobody can choose, and then compared
+    whole, in constant time.
     """
 
     def __init__(self, settings: AuthSettings) -> None:
         self._required = settings.required
-        self._clients = [
-            (bytes.fromhex(digest), Client(name, name_pattern(key.sources)))
-            for name, key in settings.keys.items()
-            for digest in key.sha256
-        ]
+        self._clients = {}
+        for name, key in settings.keys.items():
+            client = Client(name, name_pattern(key.sources))
+            for digest in map(bytes.fromhex, key.sha256):
+                self._clients[digest[:_SHORT]] = (digest, client)
 
     def identify(self, headers: Mapping[str, str]) -> Client:
         """The client whose key the headers show.
@@ -49,25 +51,21 @@ class Auth:
                 raise NoCredentials
             return ANYBODY
         digest = hashlib.sha256(key).digest()
-        found = None
-        for known, client in self._clients:
-            if hmac.compare_digest(known, digest):
-                found = client
-        if found is None:
+        known = self._clients.get(digest[:_SHORT])
+        if known is None or not hmac.compare_digest(known[0], digest):
             raise NoCredentials
-        return found
+        return known[1]
 
     @staticmethod
     def _key(headers: Mapping[str, str]) -> bytes | None:
         authorization, own = headers.get("Authorization"), headers.get("X-API-Key")
-        keys = set()
-        if own is not None:
-            keys.add(own.encode("utf-8", "surrogateescape"))
-        if authorization is not None:
-            keys.add(_from_authorization(authorization))
-        if len(keys) > 1:
+        key = None if authorization is None else _from_authorization(authorization)
+        if own is None:
+            return key
+        other = own.encode("utf-8", "surrogateescape")
+        if key is not None and not hmac.compare_digest(key, other):
             raise NoCredentials
-        return keys.pop() if keys else None
+        return other
 
 
 def _from_authorization(value: str) -> bytes:

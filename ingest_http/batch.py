@@ -74,7 +74,7 @@ class Batch:
 
     count: int
     heads: Sequence[Head] = ()
-    events: Sequence[Raw] = ()
+    events: Sequence[bytes | Raw] = ()
     indices: Sequence[int] = ()
     rejects: list[Reject] = field(default_factory=list)
 
@@ -110,7 +110,7 @@ class Splitter:
             raise BodyError("empty_body", "the body is empty; a JSON document is expected")
         _require_utf8(body)
         if first != b"[":
-            body = b"[%b]" % self._single(body)
+            return self._single(body.strip(_BLANK))
         self._bound_elements(body)
         return self._from_array(body)
 
@@ -128,15 +128,24 @@ class Splitter:
             raise BodyError("too_many_events", self._too_many())
         return self._from_lines(lines) if lines else Batch(0)
 
-    def _single(self, body: bytes) -> bytes:
-        """A document that is not an array, checked to be exactly one value."""
+    def _single(self, event: bytes) -> Batch:
+        """A document that is not an array: one event."""
         try:
-            return bytes(self._value.decode(body))
+            if _too_deep(event):
+                raise BodyError("too_deep", _TOO_DEEP)
+            if len(event) > self._event_bytes:
+                self._value.decode(event)
+                return self._one_by_one([event])
+            head = self._head.decode(event)
+        except msgspec.ValidationError:
+            return self._one_by_one([event])
         except (msgspec.DecodeError, RecursionError) as error:
             raise _refusal(error) from None
+        return Batch(1, (head,), (event,), (0,))
 
     def _bound_elements(self, body: bytes) -> None:
-        if body.count(b",") < self._batch_events * _SUSPICIOUS:
+        suspicious = self._batch_events * _SUSPICIOUS
+        if len(body) < suspicious or body.count(b",") < suspicious:
             return
         try:
             structure.check(

@@ -12,10 +12,9 @@ from ingest_http import decode
 from ingest_http.problem import Problem
 
 if TYPE_CHECKING:
-    from aiohttp.web_request import BaseRequest
-
     from ingest.inflight import Budget, Lease
     from ingest.settings import LimitSettings
+    from ingest_http.request import Request
 
 STEP_BYTES = 65_536
 """How much is inflated on the event loop; more is inflated in a thread."""
@@ -30,7 +29,7 @@ class BodyReader:
         self._limits = limits
         self._budget = budget
 
-    def reserve(self, request: BaseRequest) -> Lease:
+    def reserve(self, request: Request) -> Lease:
         """Take room for the body, by what its header says, before any of it is read.
 
         Raises:
@@ -44,7 +43,7 @@ class BodyReader:
             raise overloaded()
         return lease
 
-    async def read(self, request: BaseRequest, encoding: str, lease: Lease) -> bytes:
+    async def read(self, request: Request, encoding: str, lease: Lease) -> bytes:
         """The decoded body.
 
         Raises:
@@ -57,7 +56,7 @@ class BodyReader:
             return body
         return await self._inflate(body, encoding, lease)
 
-    async def _receive(self, request: BaseRequest, lease: Lease) -> bytes:
+    async def _receive(self, request: Request, lease: Lease) -> bytes:
         content = request.content
         if content.is_eof() and content.total_bytes <= STEP_BYTES:  # the usual small one
             return content.read_nowait()
@@ -70,7 +69,7 @@ class BodyReader:
         except (RequestPayloadError, HttpProcessingError):
             raise Problem("bad_body", "the body is cut off or its chunks are broken") from None
 
-    async def _receive_slowly(self, request: BaseRequest, lease: Lease) -> bytes:
+    async def _receive_slowly(self, request: Request, lease: Lease) -> bytes:
         pieces, size, reserved = [], 0, request.content_length or STEP_BYTES
         async for piece in request.content.iter_any():
             size += len(piece)

@@ -8,27 +8,35 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 from structlog import get_logger
 
 from ingest import metrics
 from ingest.errors import ConfigError
 from ingest.listening import BACKLOG, accept_all, refuse_newcomers
+from ingest_http.request import Request
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
+    from aiohttp.streams import StreamReader
     from aiohttp.web_request import BaseRequest
 
     from ingest.settings import LimitSettings
+    from ingest_http.reply import Reply
     from ingest_http.settings import HttpSettings
 
 log = get_logger(__name__)
 
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+SLOW_READER_SECONDS = 30.0
+"""How long a client may take to make room for an answer."""
 LINGER_SECONDS = 5.0
 """How long the rest of a body is read and ignored after an early answer."""
 HANDSHAKE_SECONDS = 0.2
@@ -47,7 +55,12 @@ def require_c_parser() -> None:
 
 
 class Connection(RequestHandler):
-    """One client's connection."""
+    """One client's connection.
+
+    aiohttp parses, buffers and bounds what is pipelined; the loop over the requests is our own,
+    because aiohttp's makes a task, a writer and a large request object for each, which together
+    cost as much as everything else that is done for a small request.
+    """
 
     __slots__ = ("_closes_at", "_door", "_header_timer", "address", "idle_since")
 
@@ -56,6 +69,7 @@ class Connection(RequestHandler):
         self._door = door
         self._closes_at = self._loop.time() + door.max_age_seconds * random.uniform(0.8, 1.0)  # noqa: S311
         self._header_timer: asyncio.TimerHandle | None = None
+        self._keepalive = True  # one that never sends anything is idle as well
         self.address = ""
         self.idle_since = self._loop.time()
 
@@ -71,6 +85,98 @@ class Connection(RequestHandler):
         self._stop_header_timer()
         self._door.left(self)
         super().connection_lost(exc)
+
+    async def start(self) -> None:
+        """Answer one request after the other until the connection ends."""
+        try:
+            while not self._force_close and await self._answer_next():
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = self._loop.call_at(
+                        self._next_keepalive_close_time, self._process_keepalive
+                    )
+        except ConnectionError:
+            pass  # the client is gone
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception:
+            log.exception("connection_failed")
+            self.force_close()
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _answer_next(self) -> bool:
+        """Wait for a request and answer it; whether the connection goes on."""
+        if not self._messages and not await self._next_message():
+            return False
+        message, payload = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        if isinstance(message, _ErrInfo):
+            self._write_bad_request()
+            return False
+        return await self._answer(Request(message, payload, self), payload)
+
+    async def _next_message(self) -> bool:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            if self._force_close or self._close:  # this is how aiohttp's protocol ends the wait
+                return False
+            raise
+        finally:
+            self._waiter = None
+        return True
+
+    async def _answer(self, request: Request, payload: StreamReader) -> bool:
+        self._request_in_progress = True
+        self._current_request = cast("BaseRequest", request)
+        try:
+            reply = await self._door.handler(request)
+            keep = await reply.send(request)
+        finally:
+            self._request_in_progress = False
+            self._current_request = None
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+        if not payload.is_eof() and not await self._rest_of(payload):
+            return False
+        return keep and not self._close and not self._upgraded
+
+    async def _rest_of(self, payload: StreamReader) -> bool:
+        """Read and ignore the rest of a body, so that its sender can read our answer."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not payload.is_eof():
+                    await payload.readany()
+        except (TimeoutError, HttpProcessingError, ClientPayloadError):
+            return False
+        return True
+
+    def _write_bad_request(self) -> None:
+        """What is not HTTP gets no more than a status."""
+        metrics.REQUESTS.labels("unknown", "400").inc()
+        if self.transport is not None:
+            self.transport.write(BAD_REQUEST)
+
+    async def room_to_write(self) -> None:
+        """Wait until the client has read enough of what was written.
+
+        Raises:
+            ConnectionError: it is gone, or does not read.
+        """
+        try:
+            async with asyncio.timeout(SLOW_READER_SECONDS):
+                await self._drain_helper()
+        except TimeoutError:
+            self.force_close()
+            raise ConnectionResetError from None
 
     def data_received(self, data: bytes) -> None:
         """Parse; from the first byte of a header on, its rest has a limited time."""
@@ -118,7 +224,7 @@ class Door:
 
     def __init__(
         self,
-        handler: Callable[[BaseRequest], Awaitable[Any]],
+        handler: Callable[[Request], Awaitable[Reply]],
         http: HttpSettings,
         limits: LimitSettings,
     ) -> None:
@@ -131,14 +237,13 @@ class Door:
         self.draining = False
         self.max_age_seconds = http.max_age_seconds
         self.header_seconds = http.header_seconds
-        self.server = Server(handler)
+        self.handler = handler
+        self.server = Server(_unused)
         self._arguments: dict[str, Any] = {
             "loop": self._loop,
             "keepalive_timeout": http.keepalive_seconds,
-            "lingering_time": LINGER_SECONDS,
             "auto_decompress": False,
             "access_log": None,
-            "logger": _QuietLogger(),
         }
 
     def __len__(self) -> int:
@@ -217,17 +322,6 @@ class Door:
         return min(idle, key=lambda each: each.idle_since, default=None)
 
 
-class _QuietLogger:
-    """aiohttp's server log, which would quote what clients sent; real errors keep their place."""
-
-    def debug(self, *_: Any, **__: Any) -> None:
-        """Drop: connection chatter."""
-
-    def exception(self, *_: Any, exc_info: Any = None, **__: Any) -> None:
-        """Log an error of ours; a client's broken HTTP is answered with 400 and counted."""
-        if isinstance(exc_info, BaseException) and not _is_clients(exc_info):
-            log.error("request_failed", reason=type(exc_info).__name__, exc_info=exc_info)
-
-
-def _is_clients(error: BaseException) -> bool:
-    return type(error).__module__.startswith("aiohttp.http")
+async def _unused(_request: BaseRequest) -> Any:
+    """Aiohttp's server wants a handler; ours is called by `Connection` itself."""
+    raise NotImplementedError

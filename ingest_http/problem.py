@@ -83,5 +83,5 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 does
             "request_id": request_id,
             **self.members,
         }
-        headers = {"X-Request-Id": request_id, **self.headers}
-        return Reply(self.status, msgspec.json.encode(document), MEDIA_TYPE, headers, close=close)
+        body = msgspec.json.encode(document)
+        return Reply(self.status, body, request_id, MEDIA_TYPE, self.headers, close=close)

@@ -52,11 +52,12 @@ class Road:
         self.keyed = source.key is not None
         self.splitter = Splitter(source.key, limits.batch_events, limits.event_bytes)
         self.envelope = Envelope(name, source.event_type, source.key)
-        self.received = metrics.EVENTS_RECEIVED.labels(SERVICE, name)
-        self.received_bytes = metrics.RECEIVED_BYTES.labels(SERVICE, name)
-        self.acked = metrics.EVENTS.labels(SERVICE, name, "acked")
-        self.rejected = metrics.EVENTS.labels(SERVICE, name, "rejected")
-        self.failed = metrics.EVENTS.labels(SERVICE, name, "failed")
+        self.requests = metrics.Requests(name)
+        self.received = metrics.adder(metrics.EVENTS_RECEIVED.labels(SERVICE, name))
+        self.received_bytes = metrics.adder(metrics.RECEIVED_BYTES.labels(SERVICE, name))
+        self.acked = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "acked"))
+        self.rejected = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "rejected"))
+        self.failed = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "failed"))
 
 
 @dataclass(slots=True)
@@ -66,7 +67,6 @@ class Ticket:
     Attributes:
         request_id: for dead letters.
         received: what its events share.
-        timestamp_ms: the time of receipt.
         deadline: when it must be answered, on the event loop's clock.
         lease: its share of the in-flight budget.
         full: whether every event is to be listed.
@@ -74,7 +74,6 @@ class Ticket:
 
     request_id: str
     received: Received
-    timestamp_ms: int
     deadline: float
     lease: Lease
     full: bool = False
@@ -118,7 +117,7 @@ class Publisher:
         """
         count, results = batch.count, Results()
         holders = _Holders(ticket.lease)
-        road.received.inc(count)
+        road.received(count)
         try:
             await self._publish(road, batch, ticket, holders, results)
         finally:
@@ -140,7 +139,7 @@ class Publisher:
         receipt = self._producer.submit(
             road.source.topic,
             values,
-            timestamp_ms=ticket.timestamp_ms,
+            timestamp_ms=ticket.received.timestamp_ms,
             keys=keys,
             headers=HEADERS,
             deadline=ticket.deadline,
@@ -167,7 +166,7 @@ class Publisher:
         return self._dead_letters.submit(
             rejects,
             common,
-            timestamp_ms=ticket.timestamp_ms,
+            timestamp_ms=ticket.received.timestamp_ms,
             deadline=ticket.deadline,
             on_settled=holders.one_more().let_go,
         )
@@ -275,10 +274,10 @@ def _account(road: Road, count: int, results: Results) -> None:
     """Book every event of the request under exactly one outcome."""
     failed = count - results.accepted - results.rejected
     if results.accepted:
-        road.acked.inc(results.accepted)
+        road.acked(results.accepted)
     if results.rejected:
-        road.rejected.inc(results.rejected)
+        road.rejected(results.rejected)
     if failed:
-        road.failed.inc(failed)
+        road.failed(failed)
     if results.lost:
         metrics.DEAD_LETTERS_LOST.labels(road.source.name).inc(results.lost)
