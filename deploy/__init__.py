@@ -1,0 +1,1 @@
+"""What runs the gateway outside production: local brokers."""

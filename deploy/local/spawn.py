@@ -1,0 +1,64 @@
+"""Start programs that end with this process, however it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeAlias
+
+LAUNCHER = Path(__file__).with_name("die_with_parent.py")
+_Process: TypeAlias = "subprocess.Popen[bytes]"
+_orders: SimpleQueue[tuple[list[str], Path, Future[_Process]]] = SimpleQueue()
+_starting = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def spawn(command: list[str], log: Path) -> _Process:
+    """Start ``command``, its output appended to ``log``; it gets SIGKILL when this process ends.
+
+    It is in a process group of its own: Ctrl-C reaches only us, and we stop things in order.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    started: Future[_Process] = Future()
+    _orders.put((command, log, started))
+    _ensure_thread()
+    return started.result()
+
+
+def _ensure_thread() -> None:
+    # For Linux the "parent" is the thread that started a program. A thread of some pool may end at
+    # any time, so that one thread, which lives as long as the process, starts everything.
+    global _thread  # noqa: PLW0603 - there is one for the process
+    with _starting:
+        if _thread is None or not _thread.is_alive():
+            _thread = threading.Thread(target=_serve, name="spawn", daemon=True)
+            _thread.start()
+
+
+def _serve() -> None:
+    while True:
+        command, log, started = _orders.get()
+        try:
+            started.set_result(_start(command, log))
+        except Exception as error:  # noqa: BLE001 - it belongs to the one who waits
+            started.set_exception(error)
+
+
+def _start(command: list[str], log: Path) -> _Process:
+    # -I -S: the launcher needs nothing but the standard library, and starts in milliseconds.
+    launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*launcher, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
