@@ -1,4 +1,4 @@
-"""A producer that keeps its records in memory and passes the same contract suite as the real one."""
+"""A producer that keeps its records in memory; it passes the real one's contract suite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ingest.partitioner import Partitioner
 from ingest.receipt import Receipt, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from ingest.producer import Header
 
@@ -104,7 +104,7 @@ class MemoryProducer:
         return receipt
 
     @staticmethod
-    async def _write_all(work) -> None:
+    async def _write_all(work: Iterable[Coroutine[None, None, None]]) -> None:
         await asyncio.gather(*work)
 
     def _parts(self, topic: MemoryTopic, segment: Segment) -> dict[int, Segment]:
@@ -146,9 +146,7 @@ class MemoryProducer:
         each = segment.headers_each or [segment.headers] * len(segment)
         rows = zip(keys, segment.values, each, strict=True)
         for offset, (key, value, headers) in enumerate(rows, first):
-            topic.records.append(
-                Record(number, offset, key, value, headers, segment.timestamp_ms)
-            )
+            topic.records.append(Record(number, offset, key, value, headers, segment.timestamp_ms))
         await self.answering.wait()
         segment.in_flight = False
         segment.acked(number, first)
