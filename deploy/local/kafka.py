@@ -193,7 +193,10 @@ class KafkaCluster:
         ]
         self.bootstrap_servers = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         where = "in a temporary folder" if self._temporary else f"in {self._folder}"
-        self.description = f"Apache Kafka {programs.version} from Maven jars, {self.bootstrap_servers}, data {where}"
+        self.description = (
+            f"Apache Kafka {programs.version} from Maven jars, {self.bootstrap_servers},"
+            f" data {where}"
+        )
         try:
             self._start(config or {})
         except BaseException:
