@@ -15,6 +15,7 @@ from structlog import get_logger
 
 from ingest import log as logs
 from ingest import metrics
+from ingest.memory import keep_freed_memory
 from ingest.status import WorkerStatus
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run(assignment: Assignment) -> None:
     """The whole life of a worker process."""
     metrics.share_counters(assignment.metrics, assignment.slot)
     logs.configure(assignment.settings, assignment.service)
+    keep_freed_memory()
     gc.freeze()  # what is there now stays: it need not be looked at again and again
     gc.set_threshold(GC_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
