@@ -26,6 +26,8 @@ log = get_logger(__name__)
 
 BATCH_BYTES = 1_000_000
 """A Kafka batch before compression, at most: larger ones hold the event loop too long."""
+LINGER_TURNS = 4
+"""Turns of the event loop in which a newcomer has the time to get from its socket to the queue."""
 BACKOFF_SECONDS = (0.05, 1.0)
 """First and longest pause between attempts; each is drawn from half of it to all of it."""
 
@@ -77,7 +79,8 @@ class PartitionWriter:
         self._topic = topic
         self._wake = asyncio.Event()
         self._current: list[Segment] = []
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run())
 
     def append(self, segment: Segment) -> None:
         """Queue ``segment`` behind what waits."""
@@ -99,13 +102,12 @@ class PartitionWriter:
         return left
 
     async def _run(self) -> None:
-        queue, wake, link = self.queue, self._wake, self._link
+        queue, wake = self.queue, self._wake
         while True:
             if not queue:
                 wake.clear()
                 await wake.wait()
-                if link.linger_seconds and queue.size < BATCH_BYTES:
-                    await asyncio.sleep(link.linger_seconds)
+                await self._linger()
             self._topic.begun(self.number)
             self._current = queue.take(self._topic.batch_bytes)
             try:
@@ -115,6 +117,15 @@ class PartitionWriter:
                 for segment in self._current:
                     segment.expire()
             self._current = []
+
+    async def _linger(self) -> None:
+        """Wait for company, as long as the queue grows, but at most the linger time."""
+        until = self._loop.time() + self._link.linger_seconds
+        size = 0
+        while size < self.queue.size < BATCH_BYTES and self._loop.time() < until:
+            size = self.queue.size
+            for _ in range(LINGER_TURNS):
+                await asyncio.sleep(0)
 
     async def _write(self, segments: list[Segment]) -> None:
         """Write one batch, however many attempts it takes."""
