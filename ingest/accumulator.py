@@ -26,7 +26,10 @@ BATCH_OVERHEAD_BYTES = 61
 
 def header_bytes(headers: Sequence[Header]) -> int:
     """The bytes that ``headers`` add to a record, at most."""
-    return sum(len(name) * 4 + len(value) + 10 for name, value in headers)
+    total = 0
+    for name, value in headers:
+        total += len(name) * 4 + len(value) + 10
+    return total
 
 
 class Segment:

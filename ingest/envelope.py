@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -71,8 +70,7 @@ def head_type(key: tuple[str, ...] | None) -> type[Head]:
     return cast("type[Head]", made)
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, gc=False):
     """What the events of one request share.
 
     Attributes:

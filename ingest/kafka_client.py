@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import aiokafka.errors as kafka_errors
@@ -184,19 +185,26 @@ class KafkaClient:
             return False
 
     def build(self, segments: Sequence[Segment]) -> Any:
-        """A Kafka batch of the records of ``segments``; left open, see `was_sent`."""
+        """A Kafka batch of the records of ``segments``; left open, see `was_sent`.
+
+        Appends to the C builder inside aiokafka's, whose own ``append`` is a Python function: a
+        fourth of what a record costs here.
+        """
         builder = self._producer.create_batch()
-        append = builder.append
+        append, count = builder._builder.append, 0  # noqa: SLF001
         for segment in segments:
             timestamp, headers = segment.timestamp_ms, segment.headers
             if segment.keys is None and segment.headers_each is None:
-                for value in segment.values:
-                    append(timestamp=timestamp, key=None, value=value, headers=headers)
-                continue
-            keys = segment.keys or [None] * len(segment)
-            each = segment.headers_each or [headers] * len(segment)
-            for value, key, own in zip(segment.values, keys, each, strict=True):
-                append(timestamp=timestamp, key=key, value=value, headers=own)
+                for offset, value in enumerate(segment.values, count):
+                    append(offset, timestamp, None, value, headers)
+            else:
+                keys = segment.keys or repeat(None, len(segment))
+                each = segment.headers_each or repeat(headers, len(segment))
+                records = zip(segment.values, keys, each, strict=True)
+                for offset, (value, key, own) in enumerate(records, count):
+                    append(offset, timestamp, key, value, own)
+            count += len(segment)
+        builder._relative_offset = count  # noqa: SLF001
         return builder
 
     async def send(self, builder: Any, topic: str, partition: int) -> int:

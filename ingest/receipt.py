@@ -8,12 +8,15 @@ handed to the Kafka client cannot be withdrawn, so it occupies memory beyond the
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from asyncio import get_running_loop
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of its fields
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
 
 
 class Status(enum.Enum):
@@ -29,8 +32,7 @@ class Status(enum.Enum):
     """Handed to Kafka, no answer by the deadline: it may or may not be there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """Records of one batch that share one fate.
 
     Attributes:
@@ -129,8 +131,6 @@ class Receipt:
     def __await__(self) -> Generator[Future[None], None, Receipt]:
         """Wait until the receipt is answered; the producer's deadline bounds the wait."""
         if self._open:
-            from asyncio import get_running_loop  # noqa: PLC0415 - receipts are made without a loop
-
             if self._waiter is None or self._waiter.cancelled():
                 self._waiter = get_running_loop().create_future()
             yield from self._waiter

@@ -7,17 +7,15 @@ JSON is never re-encoded: duplicate keys and long numbers pass as they were sent
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of its fields
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from ingest.envelope import Head, head_type
 from ingest_http import structure
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
@@ -60,8 +58,7 @@ class Reject:
     own_id: bytes = b""
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """The events of one request.
 
     Attributes:
@@ -76,7 +73,7 @@ class Batch:
     heads: Sequence[Head] = ()
     events: Sequence[bytes | Raw] = ()
     indices: Sequence[int] = ()
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[Reject] = []
 
 
 class Splitter:

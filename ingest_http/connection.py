@@ -139,7 +139,9 @@ class Connection(RequestHandler):
         self._current_request = cast("BaseRequest", request)
         try:
             reply = await self._door.handler(request)
-            keep = await reply.send(request)
+            keep = reply.write(request)
+            if self.writing_paused:
+                await self.room_to_write()
         finally:
             self._request_in_progress = False
             self._current_request = None
@@ -187,6 +189,11 @@ class Connection(RequestHandler):
                 self._header_timer = self._loop.call_later(seconds, self._header_too_slow)
         elif self._header_timer is not None:
             self._stop_header_timer()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+        """Called for every piece of a body that is read, also where nothing was held up."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def is_idle(self) -> bool:
         """Whether no request is there, nor being handled; part of a header may be."""

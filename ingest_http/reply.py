@@ -64,7 +64,7 @@ class Reply:
         self._headers = headers
         self._close = close
 
-    async def send(self, request: Request) -> bool:
+    def write(self, request: Request) -> bool:
         """Write the answer to ``request``; whether its connection is kept.
 
         Raises:
@@ -77,8 +77,6 @@ class Reply:
             raise ConnectionResetError
         body = b"" if request.method == "HEAD" else self._body
         transport.write(self._head(request.minor_version, keep=keep) + body)
-        if connection.writing_paused:
-            await connection.room_to_write()
         return keep
 
     def _head(self, minor: int, *, keep: bool) -> bytes:

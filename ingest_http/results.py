@@ -7,8 +7,9 @@ duplicates only what was answered ``unknown``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 LISTED = 1000
 """Events other than ``retry`` and ``unknown`` that an answer lists, at most."""
@@ -16,8 +17,7 @@ LISTED = 1000
 MUST_LIST = frozenset({"retry", "unknown"})
 
 
-@dataclass(slots=True)
-class Results:
+class Results(msgspec.Struct):
     """Collects the fates of the events of one request.
 
     Attributes:
@@ -32,7 +32,7 @@ class Results:
     retry: int = 0
     unknown: int = 0
     lost: int = 0
-    entries: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    entries: list[tuple[int, dict[str, Any]]] = []
 
     def add(self, index: int, event_id: str, status: str, **more: Any) -> None:
         """List one event."""
