@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ingest.envelope import Received
     from ingest.inflight import Budget
     from ingest.sources import Source
-    from ingest_http.batch import Batch
     from ingest_http.config import HttpConfig
     from ingest_http.request import Request
     from ingest_http.results import Results
@@ -135,10 +134,20 @@ class App:
         lease = self._bodies.reserve(request)
         try:
             _expect(request)
-            body = await self._bodies.read(request, encoding, lease)
+            body = self._bodies.at_hand(request, encoding)
+            if body is None:
+                body = await self._bodies.read(request, encoding, lease)
             deadline = self._loop.time() + self._ack_seconds
             road.received_bytes(request.content.total_bytes)
-            batch = await self._split(road, kind, body)
+            split = road.splitter.json if kind == "json" else road.splitter.ndjson
+            if len(body) <= THREAD_BYTES:
+                batch = split(body)
+            else:
+                batch = await self._loop.run_in_executor(None, split, body)
+            self._bodies.pay(lease, road.price(len(body), batch.count))
+        except BodyError as error:
+            lease.release()
+            raise Problem(error.code, error.detail) from None
         except BaseException:
             lease.release()
             raise
@@ -147,15 +156,6 @@ class App:
         ticket = Ticket(request_id, received, deadline, lease, full)
         results = await self._publisher.publish(road, batch, ticket)
         return _answer(results, request_id, full=full)
-
-    async def _split(self, road: Road, kind: str, body: bytes) -> Batch:
-        split = road.splitter.json if kind == "json" else road.splitter.ndjson
-        try:
-            if len(body) <= THREAD_BYTES:
-                return split(body)
-            return await self._loop.run_in_executor(None, split, body)
-        except BodyError as error:
-            raise Problem(error.code, error.detail) from None
 
 
 def _request_id(request: Request, received: Received) -> str:
@@ -183,7 +183,7 @@ def _source_name(request: Request) -> str:
     name = path.removeprefix(EVENTS_PATH)
     if name == path or not name or "/" in name:
         raise Problem("not_found", "the path is /v1/events/{source}")
-    return unquote(name)
+    return unquote(name) if "%" in name else name
 
 
 def _media_type(request: Request) -> str:

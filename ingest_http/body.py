@@ -20,6 +20,9 @@ STEP_BYTES = 65_536
 """How much is inflated on the event loop; more is inflated in a thread."""
 THREAD_STEP_BYTES = 1 << 20
 """How much is inflated at a time in a thread."""
+HELD_PER_BYTE = 4
+"""What is held for a byte of a body, until its events are sealed and their real price is known:
+the body, its slices, and twice its share of the record values."""
 
 
 class BodyReader:
@@ -28,6 +31,7 @@ class BodyReader:
     def __init__(self, limits: LimitSettings, budget: Budget) -> None:
         self._limits = limits
         self._budget = budget
+        self._small = min(STEP_BYTES, limits.body_bytes, limits.decoded_bytes)
 
     def reserve(self, request: Request) -> Lease:
         """Take room for the body, by what its header says, before any of it is read.
@@ -38,10 +42,30 @@ class BodyReader:
         length = request.content_length
         if length is not None and length > self._limits.body_bytes:
             raise self._too_large()
-        lease = self._budget.reserve(length if length is not None else STEP_BYTES)
+        lease = self._budget.reserve(self._price(length if length is not None else STEP_BYTES))
         if lease is None:
             raise overloaded()
         return lease
+
+    def pay(self, lease: Lease, size: int) -> None:
+        """Have room for ``size`` bytes, now that they are known.
+
+        Raises:
+            Problem: 503 where the budget is full.
+        """
+        if not lease.resize(min(size, self._budget.limit_bytes)):
+            raise overloaded()
+
+    def _price(self, size: int) -> int:
+        """The room for a body of ``size`` bytes; one alone always fits."""
+        return min(HELD_PER_BYTE * size, self._budget.limit_bytes)
+
+    def at_hand(self, request: Request, encoding: str) -> bytes | None:
+        """The usual small body, which came whole with its header; None: it must be read."""
+        content = request.content
+        if content.is_eof() and content.total_bytes <= self._small and encoding == "identity":
+            return content.read_nowait()
+        return None
 
     async def read(self, request: Request, encoding: str, lease: Lease) -> bytes:
         """The decoded body.
@@ -57,9 +81,6 @@ class BodyReader:
         return await self._inflate(body, encoding, lease)
 
     async def _receive(self, request: Request, lease: Lease) -> bytes:
-        content = request.content
-        if content.is_eof() and content.total_bytes <= STEP_BYTES:  # the usual small one
-            return content.read_nowait()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 return await self._receive_slowly(request, lease)
@@ -77,8 +98,7 @@ class BodyReader:
                 raise self._too_large()
             if size > reserved:
                 reserved = 2 * size
-                if not lease.resize(reserved):
-                    raise overloaded()
+                self.pay(lease, self._price(reserved))
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -93,8 +113,7 @@ class BodyReader:
             while piece:
                 size += len(piece)
                 pieces.append(piece)
-                if not lease.resize(len(body) + size + THREAD_STEP_BYTES):
-                    raise overloaded()
+                self.pay(lease, len(body) + size + THREAD_STEP_BYTES)
                 if size < STEP_BYTES:
                     piece = decoder.read(STEP_BYTES)
                 else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from ingest.sources import Source
 
 SERVICE = "ingest-http"
+ENVELOPE_BYTES = 200
+"""What the envelope adds to an event, and an object in memory to its bytes."""
 SEAL_EVENTS = 1000
 """So many events are sealed before others get their turn on the event loop."""
 HEADERS = [CONTENT_TYPE]
@@ -52,6 +53,7 @@ class Road:
         self.keyed = source.key is not None
         self.splitter = Splitter(source.key, limits.batch_events, limits.event_bytes)
         self.envelope = Envelope(name, source.event_type, source.key)
+        self._envelope_bytes = ENVELOPE_BYTES + len(name) + len(source.event_type)
         self.requests = metrics.Requests(name)
         self.received = metrics.adder(metrics.EVENTS_RECEIVED.labels(SERVICE, name))
         self.received_bytes = metrics.adder(metrics.RECEIVED_BYTES.labels(SERVICE, name))
@@ -59,9 +61,12 @@ class Road:
         self.rejected = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "rejected"))
         self.failed = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "failed"))
 
+    def price(self, body_bytes: int, events: int) -> int:
+        """What a body occupies until its events are acked, at most: twice its sealed events."""
+        return 2 * (body_bytes + events * self._envelope_bytes)
 
-@dataclass(slots=True)
-class Ticket:
+
+class Ticket(msgspec.Struct):
     """What belongs to one request on its way to Kafka.
 
     Attributes:
@@ -129,13 +134,18 @@ class Publisher:
         self, road: Road, batch: Batch, ticket: Ticket, holders: _Holders, results: Results
     ) -> None:
         keys = _keys(road, batch) if road.keyed else None
-        values = await _seal(road, batch, ticket)
+        if len(batch.heads) <= SEAL_EVENTS:
+            values = _seal(road, batch, ticket, 0)
+        else:
+            values = await _seal_in_turns(road, batch, ticket)
         rejects, indices = batch.rejects, batch.indices
         ids = [id_of(value) for value in values] if ticket.full else []
-        size = sum(map(len, values)) + sum(len(reject.event) for reject in rejects)
+        size = sum(map(len, values))
+        if rejects:
+            size += sum(len(reject.event) for reject in rejects)
         ticket.lease.resize(2 * size, force=True)
         batch.heads = batch.events = ()  # the producer alone keeps the values from here on
-        letters = self._bury(road, rejects, ticket, holders)
+        letters = self._bury(road, rejects, ticket, holders) if rejects else None
         receipt = self._producer.submit(
             road.source.topic,
             values,
@@ -148,13 +158,14 @@ class Publisher:
         del values
         await receipt
         self._tell_runs(road, receipt.runs, indices, ids, results)
-        await self._tell_rejects(rejects, letters, ticket, results)
+        if rejects:
+            await self._tell_rejects(road, rejects, letters, ticket, results)
+        if results.accepted == len(indices):  # the usual end
+            return
         refused = [*_refused(receipt.runs, indices)]
         if refused:
             letters = self._bury(road, refused, ticket, holders)
-            await self._tell_rejects(refused, letters, ticket, results)
-        for reject in (*rejects, *refused):
-            metrics.REJECTS.labels(road.source.name, reject.code).inc()
+            await self._tell_rejects(road, refused, letters, ticket, results)
 
     def _bury(
         self, road: Road, rejects: Sequence[Reject], ticket: Ticket, holders: _Holders
@@ -196,9 +207,15 @@ class Publisher:
 
     @staticmethod
     async def _tell_rejects(
-        rejects: Sequence[Reject], letters: Receipt | None, ticket: Ticket, results: Results
+        road: Road,
+        rejects: Sequence[Reject],
+        letters: Receipt | None,
+        ticket: Ticket,
+        results: Results,
     ) -> None:
         """A reject counts as such when its dead letter is kept, or can never be."""
+        for reject in rejects:
+            metrics.REJECTS.labels(road.source.name, reject.code).inc()
         fates = [Status.REFUSED] * len(rejects)
         if letters is not None:
             await letters
@@ -220,14 +237,20 @@ class Publisher:
                 results.add(reject.index, event, "retry", code="kafka_unavailable")
 
 
-async def _seal(road: Road, batch: Batch, ticket: Ticket) -> list[bytes]:
+def _seal(road: Road, batch: Batch, ticket: Ticket, start: int) -> list[bytes]:
+    """The record values of at most `SEAL_EVENTS` events, from position ``start`` on."""
     heads, events, indices = batch.heads, batch.events, batch.indices
-    if len(heads) <= SEAL_EVENTS:
-        return road.envelope.seal(heads, events, indices, ticket.received)
-    values: list[bytes] = []
-    for start in range(0, len(heads), SEAL_EVENTS):
+    if len(heads) > SEAL_EVENTS:
         part = slice(start, start + SEAL_EVENTS)
-        values += road.envelope.seal(heads[part], events[part], indices[part], ticket.received)
+        heads, events, indices = heads[part], events[part], indices[part]
+    return road.envelope.seal(heads, events, indices, ticket.received)
+
+
+async def _seal_in_turns(road: Road, batch: Batch, ticket: Ticket) -> list[bytes]:
+    """The record values of a large batch; others get their turn on the event loop in between."""
+    values: list[bytes] = []
+    for start in range(0, len(batch.heads), SEAL_EVENTS):
+        values += _seal(road, batch, ticket, start)
         await asyncio.sleep(0)
     return values
 
