@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test unit e2e lint format lock bench ledger loadtest clean
+.PHONY: help run test unit lint format lock bench ledger frozen clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,15 @@ test: $(INSTALLED) ## all tests, fast ones first
 
 unit: $(INSTALLED) ## the tests that need no Kafka: seconds
 	$(BIN)/pytest tests -m "not kafka and not real_kafka"
+
+bench: $(INSTALLED) ## CPU per event, next to a bare producer; records under loadtest/results/
+	$(BIN)/python -m loadtest.benchmark --record
+
+ledger: $(INSTALLED) ## send, read back, compare: nothing acknowledged may be missing
+	$(BIN)/python -m loadtest.ledger --seconds 60 --connections 16 --record
+
+frozen: $(INSTALLED) ## a worker's memory at full load while Kafka stands still
+	$(BIN)/python -m loadtest.frozen --record
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

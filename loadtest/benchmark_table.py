@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from loadtest.events import MEAN_BYTES
-from loadtest.machine import describe
+from loadtest.recording import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
 BARE = "bare producer"
 HEADING = (
     "case", "µs CPU/event", "(from-to)", "ratio", "at most", "goal", "events/s", "p50 ms", "p99 ms",
@@ -120,16 +118,10 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def record(rows: Sequence[Sequence[str]], rounds: int, broker: str) -> Path:
     """Write the result of today, with a description of the machine."""
-    date = datetime.now(UTC).date().isoformat()
-    machine = "\n".join(f"- {name}: {value}" for name, value in describe(broker))
     text = (
-        f"# Benchmark of {date}\n\n{machine}\n\n"
         f"Medians of {rounds} interleaved rounds; events of {MEAN_BYTES} bytes on average.\n"
         "CPU time is user and system time of the server's processes, parent and workers;\n"
         "generator and broker are not in it. Ratio: to the bare producer of the same round.\n\n"
-        f"{as_markdown(rows)}\n\nMade by `python -m loadtest.benchmark --record`.\n"
+        f"{as_markdown(rows)}\n\nMade by `make bench`.\n"
     )
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"benchmark-{date}.md"
-    path.write_text(text)
-    return path
+    return write("benchmark", "CPU time per event", broker, text)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from loadtest.cpu import descendants, rss_bytes
 from loadtest.gateway import ROOT, Gateway, wait_until
 from loadtest.generator import STOP_SECONDS
+from loadtest.recording import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,8 +91,13 @@ def run(options: argparse.Namespace) -> bool:
         served = _recovers(gateway)
         figures = json.loads(generator.communicate(timeout=2 * STOP_SECONDS)[0])
     limit = 2 * options.inflight_bytes + ALLOWANCE_BYTES
-    _report(before, peaks, limit, figures)
-    print(f"serves again: {'yes' if served else 'NO'}; memory watched {memory.samples} times")
+    report = [
+        *_report(before, peaks, limit, figures),
+        f"serves again: {'yes' if served else 'NO'}; memory watched {memory.samples} times",
+    ]
+    print("\n".join(report))
+    if options.record:
+        _record(options, cluster.description, report)
     return served and bool(peaks) and max(peaks.values()) <= limit
 
 
@@ -132,16 +138,32 @@ def _command(gateway: Gateway, *, batch: int, connections: int) -> tuple[str, ..
 
 def _report(
     before: dict[int, int], peaks: dict[int, int], limit: int, figures: dict[str, Any]
-) -> None:
+) -> Iterator[str]:
     # Workers, and the small processes that start them.
     for number, (pid, peak) in enumerate(peaks.items(), start=1):
         verdict = "ok" if peak <= limit else "TOO MUCH"
         flowing = before.get(pid, 0) // MB
-        print(
+        yield (
             f"process {number}: {flowing} MB while Kafka ran, {peak // MB} MB at most while it "
             f"stood still, allowed {limit // MB} MB: {verdict}"
         )
-    print(f"answers by status: {figures['statuses']}, broken connections: {figures['no_answer']}")
+    yield f"answers by status: {figures['statuses']}, broken connections: {figures['no_answer']}"
+
+
+def _record(options: argparse.Namespace, broker: str, report: Sequence[str]) -> None:
+    text = (
+        f"{options.connections} connections with {options.batch} events a request; in-flight\n"
+        f"budget {options.inflight_bytes} bytes, Kafka stopped by SIGSTOP for "
+        f"{options.ack_seconds + options.more_seconds:g} s.\nThe service is a parent (1), "
+        "multiprocessing's helpers (2) and workers (from 3 on).\n\n```\n"
+    )
+    path = write(
+        "frozen",
+        "Memory while Kafka stands still",
+        broker,
+        text + "\n".join(report) + "\n```\n\nMade by `make frozen`.",
+    )
+    print(f"written: {path.name}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--connections", type=int, default=256)
     parser.add_argument("--batch", type=int, default=5_000, help="events in a request")
+    parser.add_argument("--record", action="store_true", help="write loadtest/results/")
     return parser
 
 

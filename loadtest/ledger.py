@@ -18,6 +18,7 @@ import uvloop
 from loadtest.book import Book, Sent
 from loadtest.gateway import Gateway
 from loadtest.read_back import Record, end_offsets, read_back
+from loadtest.recording import write
 from loadtest.sender import send
 from loadtest.verdict import Verdict, verdict
 
@@ -64,7 +65,20 @@ def _judge_a_fresh_one(options: argparse.Namespace) -> Verdict:
         print(f"broker: {cluster.description}")
         options.url, options.key = gateway.url, gateway.key
         options.bootstrap_servers = cluster.bootstrap_servers
-        return uvloop.run(judge(options))
+        result = uvloop.run(judge(options))
+        if options.record:
+            _record(options, cluster.description, result)
+        return result
+
+
+def _record(options: argparse.Namespace, broker: str, result: Verdict) -> None:
+    text = (
+        f"{options.connections} connections, {options.batch} events a request, each with a known\n"
+        "id and key; then the topic is read back and compared with every answer.\n\n"
+        f"```\n{result}\n```\n\nMade by `make ledger`."
+    )
+    path = write("ledger", "What was answered, and what is in Kafka", broker, text)
+    print(f"written: {path.name}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="send for so long instead")
     parser.add_argument("--resend", action="store_true", help="send what failed again, same ids")
     parser.add_argument("--file", type=Path, help="where to keep the book, JSON lines")
+    parser.add_argument("--record", action="store_true", help="write loadtest/results/")
     return parser
 
 
