@@ -14,7 +14,7 @@ from ingest.status import StatusCollector, readiness, stuck, summary
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ingest.status import Seat
@@ -30,6 +30,7 @@ class Management:
         drain: has it begin to.
         now: the clock that `Seat.heard_at` is read on.
         counters: the directory that workers count in.
+        fixed: what ``/status`` says and does not change, such as the sources.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Management:
         drain: Callable[[str], None],
         now: Callable[[], float],
         counters: Path,
+        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         self._service = service
         self._seats = seats
         self._is_draining = is_draining
         self._drain = drain
         self._now = now
+        self._fixed = fixed
         self._registry = metrics.shared_registry(counters)
         self._registry.register(StatusCollector(seats))
         self._runner: web.AppRunner | None = None
@@ -82,8 +85,10 @@ class Management:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _request: web.Request) -> web.Response:
-        draining = self._is_draining()
-        return _json(200, summary(self._service, self._seats(), draining=draining))
+        document = summary(
+            self._service, self._seats(), draining=self._is_draining(), fixed=self._fixed
+        )
+        return _json(200, document)
 
     async def _post_drain(self, request: web.Request) -> web.Response:
         """Begin to drain; a web page in somebody's browser must not be able to."""

@@ -52,9 +52,11 @@ class Service:
         listeners: name -> address to listen on.
         management: address of the management port.
         workers: how many worker processes.
+        about: what ``/status`` says of the configuration.
+        warnings: events to warn of at start, with what to do about each.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of one service, all by name
         self,
         name: str,
         *,
@@ -64,6 +66,8 @@ class Service:
         listeners: Mapping[str, str],
         management: str,
         workers: int,
+        about: Mapping[str, Any] | None = None,
+        warnings: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -72,6 +76,8 @@ class Service:
         self._listeners = listeners
         self._management_address = management
         self._workers = workers
+        self._about = about or {}
+        self._warnings = warnings or {}
         self._slots: list[Slot] = []
         self._draining = False
         self._signals = 0
@@ -99,6 +105,14 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        for event, advice in self._warnings.items():
+            log.warning(event, advice=advice)
+        (management_socket,) = self._bind("management", self._management_address, 1)
+        bound = {
+            name: self._bind(name, address, self._workers)
+            for name, address in self._listeners.items()
+        }
+        listeners = {name: address_of(sockets[0]) for name, sockets in bound.items()}
         management = Management(
             self._name,
             seats=self._seats,
@@ -106,12 +120,8 @@ class Service:
             drain=self._drain,
             now=loop.time,
             counters=directory,
+            fixed={"listeners": listeners, **self._about},
         )
-        (management_socket,) = self._bind("management", self._management_address, 1)
-        bound = {
-            name: self._bind(name, address, self._workers)
-            for name, address in self._listeners.items()
-        }
         await management.open(management_socket)
         self._start_workers(directory, bound)
         drained = await asyncio.gather(*(slot.ended for slot in self._slots))

@@ -11,7 +11,7 @@ import msgspec
 from prometheus_client.core import GaugeMetricFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -94,8 +94,10 @@ def stuck(seats: Sequence[Seat], now: float) -> list[str]:
     ]
 
 
-def summary(service: str, seats: Sequence[Seat], *, draining: bool) -> dict[str, Any]:
-    """The document of ``/status``."""
+def summary(
+    service: str, seats: Sequence[Seat], *, draining: bool, fixed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The document of ``/status``; ``fixed`` is what does not change while the service runs."""
     reports = [seat.status for seat in seats if seat.status is not None]
     return {
         "service": service,
@@ -103,6 +105,7 @@ def summary(service: str, seats: Sequence[Seat], *, draining: bool) -> dict[str,
         **msgspec.to_builtins(readiness(seats, draining=draining)),
         "kafka": {"up": kafka_up(reports)},
         "inflight_bytes": sum(report.inflight_bytes for report in reports),
+        **(fixed or {}),
         "connections": connections(reports),
         "workers": [
             {

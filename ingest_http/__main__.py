@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BAD_CONFIGURATION = 2
+ANYBODY_MAY_WRITE = "anybody who reaches the port may write to every source: set auth.required"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +82,15 @@ def _service(config: HttpConfig) -> Service:
         listeners={"http": config.http.listen},
         management=config.management.http,
         workers=len(os.sched_getaffinity(0)) if workers == "auto" else workers,
+        about={
+            "sources": {
+                name: {"topic": source.topic}
+                for name, source in config.named_sources().items()
+                if source.over_http
+            },
+            "spool": {"mode": config.spool.mode},
+        },
+        warnings={} if config.auth.required else {"authentication_is_off": ANYBODY_MAY_WRITE},
     )
 
 
