@@ -28,6 +28,7 @@ BATCH_BYTES = 1_000_000
 """A Kafka batch before compression, at most: larger ones hold the event loop too long."""
 LINGER_TURNS = 4
 """Turns of the event loop in which a newcomer has the time to get from its socket to the queue."""
+OUR_PATIENCE = (TimeoutError, asyncio.CancelledError)
 BACKOFF_SECONDS = (0.05, 1.0)
 """First and longest pause between attempts; each is drawn from half of it to all of it."""
 
@@ -154,6 +155,8 @@ class PartitionWriter:
         if client is None or not await client.leader_ready(self._topic.name, self.number):
             return NOT_READY
         segments[:] = [segment for segment in segments if not segment.done]
+        if not segments:
+            return None
         builder = client.build(segments)
         for segment in segments:
             segment.in_flight = True
@@ -162,9 +165,11 @@ class PartitionWriter:
             offset = await client.send(builder, self._topic.name, self.number)
         except (Exception, asyncio.CancelledError) as error:  # aiokafka raises what it likes
             certain = verdict_on(error) in CERTAIN and perf_counter() - begun < client.retry_seconds
+            # Where our patience ended, aiokafka still has the batch and may send it yet.
+            maybe = client.was_sent(builder) or isinstance(error, OUR_PATIENCE)
             for segment in segments:
                 segment.in_flight = False
-                segment.handed_over |= client.was_sent(builder) and not certain
+                segment.handed_over |= maybe and not certain
             if isinstance(error, asyncio.CancelledError):
                 raise
             return error
