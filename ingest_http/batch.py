@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of its fields
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -20,9 +21,10 @@ from ingest_http import structure
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _POSITION = re.compile(r"\(byte (\d+)\)")
-_SUSPICIOUS = 10
-"""Bodies with this many times more commas than events allowed are scanned before they are decoded:
-an array of a million numbers would cost far more memory than its bytes."""
+_LINE = re.compile(rb"[^ \t\r\n][^\n]*")
+_MANY = 500_000
+"""Bodies with more commas are scanned before they are decoded: an array costs 60 bytes of memory
+for each element, and a number takes two."""
 
 
 class BodyError(ValueError):
@@ -118,31 +120,36 @@ class Splitter:
             BodyError: ``too_many_events``.
         """
         body = body.removeprefix(_BOM)
-        if body.count(b"\n") > self._batch_events * _SUSPICIOUS:
-            self._bound_lines(body)
-        lines = [line for line in map(_stripped, body.split(b"\n")) if line]
+        lines = self._lines(body)
         if len(lines) > self._batch_events:
             raise BodyError("too_many_events", self._too_many())
         return self._from_lines(lines) if lines else Batch(0)
 
     def _single(self, event: bytes) -> Batch:
         """A document that is not an array: one event."""
+        if _too_deep(event):
+            raise BodyError("too_deep", _TOO_DEEP)
+        if len(event) > self._event_bytes:
+            return self._odd_one(event)
         try:
-            if _too_deep(event):
-                raise BodyError("too_deep", _TOO_DEEP)
-            if len(event) > self._event_bytes:
-                self._value.decode(event)
-                return self._one_by_one([event])
             head = self._head.decode(event)
         except msgspec.ValidationError:
-            return self._one_by_one([event])
+            return self._odd_one(event)
         except (msgspec.DecodeError, RecursionError) as error:
             raise _refusal(error) from None
         return Batch(1, (head,), (event,), (0,))
 
+    def _odd_one(self, event: bytes) -> Batch:
+        """The only event is rejected, unless it is no JSON at all."""
+        batch = self._one_by_one([event])
+        for reject in batch.rejects:
+            if reject.code == "invalid_json":
+                raise BodyError(reject.code, reject.detail)
+        return batch
+
     def _bound_elements(self, body: bytes) -> None:
-        suspicious = self._batch_events * _SUSPICIOUS
-        if len(body) < suspicious or body.count(b",") < suspicious:
+        many = max(self._batch_events, _MANY)
+        if len(body) <= many or body.count(b",") <= many:
             return
         try:
             structure.check(
@@ -153,10 +160,12 @@ class Splitter:
         except structure.TooDeep:
             raise BodyError("too_deep", _TOO_DEEP) from None
 
-    def _bound_lines(self, body: bytes) -> None:
-        events = sum(1 for _ in re.finditer(rb"[^\s][^\n]*", body))
-        if events > self._batch_events:
-            raise BodyError("too_many_events", self._too_many())
+    def _lines(self, body: bytes) -> list[bytes]:
+        """The lines that are not blank; one more than may be, at most."""
+        if body.count(b"\n") <= self._batch_events:
+            return [line for line in map(_stripped, body.split(b"\n")) if line]
+        found = islice(_LINE.finditer(body), self._batch_events + 1)
+        return [line[0].rstrip(_BLANK) for line in found]
 
     def _too_many(self) -> str:
         return f"more than {self._batch_events} events in one request"
@@ -185,6 +194,7 @@ class Splitter:
         body = b"[%b]" % b",".join(lines)
         try:
             _require_utf8(body)
+            self._bound_elements(body)
             batch = self._from_array(body)
         except BodyError:
             return self._one_by_one(lines)
