@@ -86,9 +86,8 @@ def _letter(reject: Reject, common: list[Header], limit: int) -> tuple[bytes, li
         ("__connect.errors.exception.class.name", reject.code.encode()),
         ("__connect.errors.exception.message", reject.detail.encode()),
     ]
-    room = limit - header_bytes(headers) - 100
-    if len(reject.event) <= room:
+    if len(reject.event) + header_bytes(headers) <= limit:
         return reject.event, headers
     headers.append(("ingest.truncated", b"true"))
     headers.append(("ingest.original_bytes", b"%d" % len(reject.event)))
-    return reject.event[:room], headers
+    return reject.event[: max(0, limit - header_bytes(headers))], headers
