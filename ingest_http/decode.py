@@ -221,9 +221,9 @@ def _blocks_end(body: bytes, at: int, blocks: int) -> tuple[int, int]:
     """Where the blocks of a frame end that begin at ``at``, and how many blocks may still come."""
     limit, last = len(body) - 3, 0
     while not last:
-        blocks -= 1
         if not blocks:
             raise DecodeError("bad_compression", f"more than {MAX_BLOCKS} blocks")
+        blocks -= 1
         if at > limit:
             raise DecodeError("bad_compression", "the body ends in the middle of a frame")
         header = body[at] | body[at + 1] << 8 | body[at + 2] << 16
