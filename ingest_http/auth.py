@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ingest.sources import Client, name_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from multidict import CIMultiDictProxy
 
     from ingest.settings import AuthSettings
 
@@ -39,7 +39,7 @@ class Auth:
             for digest in map(bytes.fromhex, key.sha256):
                 self._clients[digest[:_SHORT]] = (digest, client)
 
-    def identify(self, headers: Mapping[str, str]) -> Client:
+    def identify(self, headers: CIMultiDictProxy[str]) -> Client:
         """The client whose key the headers show.
 
         Raises:
@@ -57,21 +57,26 @@ class Auth:
         return known[1]
 
     @staticmethod
-    def _key(headers: Mapping[str, str]) -> bytes | None:
-        authorization, own = headers.get("Authorization"), headers.get("X-API-Key")
-        key = None if authorization is None else _from_authorization(authorization)
-        if own is None:
-            return key
-        other = own.encode("utf-8", "surrogateescape")
-        if key is not None and not hmac.compare_digest(key, other):
-            raise NoCredentials
-        return other
+    def _key(headers: CIMultiDictProxy[str]) -> bytes | None:
+        keys = [_from_authorization(value) for value in headers.getall("Authorization", ())]
+        keys += [_from_own(value) for value in headers.getall("X-API-Key", ())]
+        for other in keys[1:]:
+            if not hmac.compare_digest(keys[0], other):
+                raise NoCredentials
+        return keys[0] if keys else None
+
+
+def _from_own(value: str) -> bytes:
+    """The key in a header of our own; an empty one is a variable that somebody forgot to set."""
+    if not value:
+        raise NoCredentials
+    return value.encode("utf-8", "surrogateescape")
 
 
 def _from_authorization(value: str) -> bytes:
     """The key in a Bearer (RFC 6750) or Basic (RFC 7617, as user name) credential."""
-    scheme, _, credential = value.strip().partition(" ")
-    credential = credential.strip()
+    scheme, _, credential = value.strip(" \t").partition(" ")
+    credential = credential.strip(" \t")
     if scheme.lower() == "bearer" and credential:
         return credential.encode("utf-8", "surrogateescape")
     if scheme.lower() == "basic":
