@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -214,8 +214,6 @@ class Publisher:
         results: Results,
     ) -> None:
         """A reject counts as such when its dead letter is kept, or can never be."""
-        for reject in rejects:
-            metrics.REJECTS.labels(road.source.name, reject.code).inc()
         fates = [Status.REFUSED] * len(rejects)
         if letters is not None:
             await letters
@@ -224,17 +222,17 @@ class Publisher:
                     fates[position] = run.status
         for reject, fate in zip(rejects, fates, strict=True):
             event = _reject_id(reject, ticket.received)
-            more = {"code": reject.code, "detail": reject.detail}
-            if fate is Status.ACKED:
-                results.rejected += 1
-                results.add(reject.index, event, "rejected", **more)
-            elif fate is Status.REFUSED:
-                results.rejected += 1
-                results.lost += 1
-                results.add(reject.index, event, "rejected", **more, kept=False)
-            else:
+            more: dict[str, Any] = {"code": reject.code, "detail": reject.detail}
+            if fate not in {Status.ACKED, Status.REFUSED}:
                 results.retry += 1
                 results.add(reject.index, event, "retry", code="kafka_unavailable")
+                continue
+            metrics.REJECTS.labels(road.source.name, reject.code).inc()
+            results.rejected += 1
+            if fate is Status.REFUSED:
+                results.lost += 1
+                more["kept"] = False
+            results.add(reject.index, event, "rejected", **more)
 
 
 def _seal(road: Road, batch: Batch, ticket: Ticket, start: int) -> list[bytes]:
