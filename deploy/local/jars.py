@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ def _download(version: str, libs: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable("there is no mvn on the path to download Kafka's jars")
+    print(f"kafka: downloading Apache Kafka {version}, once", file=sys.stderr, flush=True)
     part = libs.with_name("libs.part")  # an aborted download is never taken for a complete one
     shutil.rmtree(part, ignore_errors=True)
     _copy_dependencies(maven, version, part)

@@ -192,7 +192,7 @@ class KafkaCluster:
             for number, port in enumerate(ports[:brokers], start=1)
         ]
         self.bootstrap_servers = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        where = "in a temporary folder" if self._temporary else f"in {self._folder}"
+        where = "in a temporary folder" if self._temporary else f"in {folder}"
         self.description = (
             f"Apache Kafka {programs.version} from Maven jars, {self.bootstrap_servers},"
             f" data {where}"

@@ -17,12 +17,24 @@ def free_ports(count: int) -> list[int]:
         return [_hold_one(held) for _ in range(count)]
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody uses this port of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        # Else the remains of connections that are over would count as use.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return _bound(probe, port)
+
+
 def _hold_one(held: ExitStack) -> int:
     while True:
         port = random.randint(FIRST, LAST)  # noqa: S311 - no secret, only not the neighbour's
-        probe = held.enter_context(socket.socket())
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return port
+        if _bound(held.enter_context(socket.socket()), port):
+            return port
+
+
+def _bound(probe: socket.socket, port: int) -> bool:
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True

@@ -9,16 +9,27 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LAUNCHER = Path(__file__).with_name("die_with_parent.py")
 _Process: TypeAlias = "subprocess.Popen[bytes]"
-_orders: SimpleQueue[tuple[list[str], Path, Future[_Process]]] = SimpleQueue()
+
+
+class _Order(NamedTuple):
+    command: list[str]
+    log: Path
+    environ: Mapping[str, str] | None
+
+
+_orders: SimpleQueue[tuple[_Order, Future[_Process]]] = SimpleQueue()
 _starting = threading.Lock()
 _thread: threading.Thread | None = None
 
 
-def spawn(command: list[str], log: Path) -> _Process:
+def spawn(command: list[str], log: Path, environ: Mapping[str, str] | None = None) -> _Process:
     """Start ``command``, its output appended to ``log``; it gets SIGKILL when this process ends.
 
     It is in a process group of its own: Ctrl-C reaches only us, and we stop things in order.
@@ -27,7 +38,7 @@ def spawn(command: list[str], log: Path) -> _Process:
         OSError: it cannot be started.
     """
     started: Future[_Process] = Future()
-    _orders.put((command, log, started))
+    _orders.put((_Order(command, log, environ), started))
     _ensure_thread()
     return started.result()
 
@@ -44,19 +55,20 @@ def _ensure_thread() -> None:
 
 def _serve() -> None:
     while True:
-        command, log, started = _orders.get()
+        order, started = _orders.get()
         try:
-            started.set_result(_start(command, log))
+            started.set_result(_start(order))
         except Exception as error:  # noqa: BLE001 - it belongs to the one who waits
             started.set_exception(error)
 
 
-def _start(command: list[str], log: Path) -> _Process:
+def _start(order: _Order) -> _Process:
     # -I -S: the launcher needs nothing but the standard library, and starts in milliseconds.
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())]
-    with log.open("ab") as output:
+    with order.log.open("ab") as output:
         return subprocess.Popen(
-            [*launcher, *command],
+            [*launcher, *order.command],
+            env=order.environ,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
