@@ -247,12 +247,13 @@ def _answer(results: Results, request_id: str, *, full: bool) -> Reply:
     status = results.status
     if status in {200, 202, 207}:
         body = msgspec.json.encode({"request_id": request_id, **members})
-        return Reply(status, body, request_id)
+        return Reply(status, body + b"\n", request_id)
     return Problem(results.code, _DETAILS[results.code], members=members).reply(request_id)
 
 
 _SHORT = (
-    b'{"request_id":"%b","accepted":%d,"spooled":0,"rejected":0,"retry":0,"unknown":0,"results":[]}'
+    b'{"request_id":"%b","accepted":%d,"spooled":0,"rejected":0,"retry":0,"unknown":0,'
+    b'"results":[]}\n'
 )
 _DETAILS = {
     "ack_timeout": "Kafka did not answer in time: send what is retry or unknown again",

@@ -83,5 +83,5 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 does
             "request_id": request_id,
             **self.members,
         }
-        body = msgspec.json.encode(document)
+        body = msgspec.json.encode(document) + b"\n"
         return Reply(self.status, body, request_id, MEDIA_TYPE, self.headers, close=close)
