@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tomllib
+from itertools import product
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -11,7 +13,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from ingest import toml
 from ingest.config_environment import Overlay
-from ingest.config_problems import dotted, of_validation, suggestion
+from ingest.config_problems import KeyPath, dotted, leave_out, of_validation, suggestion
 from ingest.errors import ConfigError
 from ingest.settings import File, Folder, NotYet, SharedSettings
 
@@ -90,46 +92,44 @@ class _Reader:
     def __init__(
         self, path: Path | None, kind: type[SharedSettings], environ: Mapping[str, str]
     ) -> None:
-        self._file = "defaults" if path is None else str(path)
+        self._name = "defaults" if path is None else str(path)
         self._folder = Path() if path is None else path.parent
         self._kind = kind
         self._environ = environ
         self._problems: list[str] = []
-        self._failed: set[str] = set()
+        self._failed: list[KeyPath] = []
         self._data = {} if path is None else _parse(path)
         self._fields = {
             name: field for name, field in kind.model_fields.items() if name not in NOT_SECTIONS
         }
         self._known = dict(_tables(self._fields))
+        self._overlay = self._environment()
 
     def config(self) -> Any:
         self._check_sections()
-        overlay = self._overlay()
-        sections = {
-            name: self._section(name, field, overlay) for name, field in self._fields.items()
-        }
-        used = self._syslog_sources()
-        good = {name: value for name, value in sections.items() if name not in self._failed}
-        found = self._kind(syslog_sources=used, **good)
+        sections = {name: self._section(name, field) for name, field in self._fields.items()}
+        found = self._kind(syslog_sources=self._syslog_sources(), **sections)
         self._check_conflicts(found)
         if self._problems:
             raise ConfigError(self._problems)
         return found
 
-    def _complain(self, where: str, key: str, text: str) -> None:
-        self._problems.append(f"{where}: {key}: {text}" if key else f"{where}: {text}")
+    def _complain(self, path: KeyPath, text: str) -> None:
+        variable = self._overlay.names.get(path[:2])
+        where = f"{self._name}: {dotted(path)}" if variable is None else f"environment: {variable}"
+        self._problems.append(f"{where}: {text}")
 
     def _check_sections(self) -> None:
         for name, value in self._data.items():
             if name == "sources_dir":
-                self._complain(self._file, name, "not_supported_yet: use [sources.NAME]")
+                self._complain((name,), "not_supported_yet: use [sources.NAME]")
             elif name not in KNOWN_SECTIONS:
-                text = "unknown section" + suggestion(name, KNOWN_SECTIONS)
-                self._complain(self._file, name, text)
+                self._complain((name,), "unknown section" + suggestion(name, KNOWN_SECTIONS))
             elif not isinstance(value, dict):
-                self._complain(self._file, name, "expected a table")
+                self._complain((name,), "expected a table")
+                self._failed.append((name,))
 
-    def _overlay(self) -> Overlay:
+    def _environment(self) -> Overlay:
         fixed = {
             name: field.annotation
             for name, field in self._fields.items()
@@ -137,36 +137,43 @@ class _Reader:
         }
         foreign = frozenset(KNOWN_SECTIONS) - self._fields.keys()
         overlay = Overlay(self._environ, fixed, foreign)
-        for name, text in overlay.problems:
-            self._complain("environment", name, text)
+        self._problems += [f"environment: {name}: {text}" for name, text in overlay.problems]
         return overlay
 
-    def _section(self, name: str, field: FieldInfo, overlay: Overlay) -> Any:
-        data = self._data.get(name, {})
-        if not isinstance(data, dict):
-            self._failed.add(name)
-            return None
+    def _section(self, name: str, field: FieldInfo) -> Any:
+        data = {} if (name,) in self._failed else self._data.get(name, {})
+        overlaid = {key: value for (of, key), value in self._overlay.values.items() if of == name}
+        data = {key: value for key, value in data.items() if key not in overlaid}
         data = self._resolved(data, field.annotation, (name,))
-        for (section, key), value in overlay.values.items():
-            if section == name:
-                field_of_key = overlay.field(section, key)
-                data[key] = self._value(value, field_of_key, Path(), (name,))
-        try:
-            section = TypeAdapter[Any](cast("Any", field.annotation)).validate_python(data)
-        except ValidationError as error:
-            self._failed.add(name)
-            for path, text in of_validation(error, {name: data}, self._known, (name,)):
-                variable = overlay.names.get(tuple(map(str, path[:2])))  # type: ignore[arg-type]
-                where = self._file if variable is None else "environment"
-                self._complain(where, variable or dotted(path), text)
-            return None
-        for key in _not_yet(section, name):
-            self._complain(self._file, key, "not_supported_yet: leave it out for now")
+        for key, value in overlaid.items():
+            of_key = self._overlay.field(name, key)
+            data[key] = self._value(value, of_key, Path(), (name, key))
+        section = self._validated(name, field, data)
+        for path in _not_yet(section, (name,)):
+            self._complain(path, "not_supported_yet: leave it out for now")
         return section
+
+    def _validated(self, name: str, field: FieldInfo, data: Any) -> Any:
+        """``data`` as settings, less what is wrong with it: the rest is still looked at."""
+        adapter = TypeAdapter[Any](cast("Any", field.annotation))
+        root, consequence = {name: data}, False
+        while True:
+            try:
+                return adapter.validate_python(root.get(name, {}))
+            except ValidationError as error:
+                found = dict(of_validation(error, root, self._known, (name,)))
+            if name not in root:
+                raise ConfigError(self._problems)
+            if not consequence:
+                for path, text in found.items():
+                    self._complain(path, text)
+                self._failed += found
+            leave_out(root, found)
+            consequence = True
 
     # Values that point elsewhere.
 
-    def _resolved(self, data: Any, kind: Any, path: tuple[str, ...]) -> Any:
+    def _resolved(self, data: Any, kind: Any, path: KeyPath) -> Any:
         """``data`` with its secrets read and its paths made absolute."""
         model = _model_in(kind)
         if not isinstance(data, dict) or model is None:
@@ -181,55 +188,54 @@ class _Reader:
             for key, value in data.items()
         }
 
-    def _value(self, value: Any, field: FieldInfo, folder: Path, path: tuple[str, ...]) -> Any:
+    def _value(self, value: Any, field: FieldInfo, folder: Path, path: KeyPath) -> Any:
         if SecretStr in _kinds(field.annotation):
             return self._secret(value, folder, path)
         if isinstance(value, str) and (File in field.metadata or Folder in field.metadata):
             found = Path(os.path.abspath(folder / value))  # noqa: PTH100 - links stay as they are
             if File in field.metadata and not found.is_file():
-                self._complain(self._file, dotted(path), f"there is no file {value}")
+                self._complain(path, f"there is no file {value}")
             return str(found)
         return self._resolved(value, field.annotation, path)
 
-    def _secret(self, value: Any, folder: Path, path: tuple[str, ...]) -> Any:
+    def _secret(self, value: Any, folder: Path, path: KeyPath) -> Any:
         """A secret as text, from a file, or from a variable."""
         match value:
             case {"file": str(name), **rest} if not rest:
                 try:
-                    return SecretStr((folder / name).read_text().rstrip("\r\n"))
-                except (OSError, UnicodeDecodeError):
-                    self._complain(self._file, dotted(path), f"cannot read the file {name}")
+                    return SecretStr((folder / name).read_text(encoding="utf-8").rstrip("\r\n"))
+                except (OSError, ValueError):  # also: no UTF-8, or no name for a file
+                    self._complain(path, f"cannot read the file {name}")
                     return SecretStr("")
             case {"env": str(name), **rest} if not rest:
                 if name not in self._environ:
-                    self._complain(self._file, dotted(path), f"the variable {name} is not set")
+                    self._complain(path, f"the variable {name} is not set")
                 return SecretStr(self._environ.get(name, ""))
             case str(text):
                 return SecretStr(text)
             case _:
-                text = 'expected text, { file = "…" } or { env = "…" }'
-                self._complain(self._file, dotted(path), text)
+                self._complain(path, 'expected text, { file = "…" } or { env = "…" }')
                 return SecretStr("")
 
     # What no section knows by itself.
 
-    def _syslog_sources(self) -> dict[str, str]:
+    def _syslog_sources(self) -> dict[str, KeyPath]:
         """Which sources the syslog service uses: read, though that section is not ours."""
         section = self._data.get("syslog", {})
-        used: dict[str, str] = {}
+        used: dict[str, KeyPath] = {}
         for table in ("listeners", "rules"):
             entries = section.get(table, []) if isinstance(section, dict) else []
             for number, entry in enumerate(entries if isinstance(entries, list) else []):
                 name = entry.get("source") if isinstance(entry, dict) else None
                 if isinstance(name, str):
-                    used.setdefault(name, f"syslog.{table}[{number}].source")
+                    used.setdefault(name, ("syslog", table, number, "source"))
         return used
 
     def _check_conflicts(self, config: SharedSettings) -> None:
         for conflict in config.conflicts():
-            involved = {conflict.key.partition(".")[0], *conflict.sections}
-            if not involved & self._failed:
-                self._complain(self._file, conflict.key, conflict.text)
+            involved = product((conflict.path, *conflict.others), self._failed)
+            if not any(_overlap(*pair) for pair in involved):
+                self._complain(conflict.path, conflict.text)
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -239,7 +245,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8"]) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also: endless numbers and nesting
         raise ConfigError([f"{path}: is not valid TOML: {error}"]) from None
 
 
@@ -261,26 +267,33 @@ def _model_in(kind: Any) -> type[BaseModel] | None:
     return None
 
 
-def _tables(fields: Mapping[str, FieldInfo], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Dotted path of each table -> its keys."""
+def _overlap(one: KeyPath, other: KeyPath) -> bool:
+    """Whether they are the same, or one is inside the other."""
+    return all(map(eq, one, other))
+
+
+def _tables(
+    fields: Mapping[str, FieldInfo], prefix: KeyPath = ()
+) -> Iterator[tuple[KeyPath, list[str]]]:
+    """Path of each table -> its keys."""
     for name, field in fields.items():
         model = _model_in(field.annotation)
         if model is not None:
-            path = prefix + name + ("" if _is_model(field.annotation) else ".*")
+            path = (*prefix, name) if _is_model(field.annotation) else (*prefix, name, "*")
             inner = model.model_fields
             yield path, [each.alias or key for key, each in inner.items()]
-            yield from _tables(inner, f"{path}.")
+            yield from _tables(inner, path)
 
 
-def _not_yet(value: Any, path: str) -> Iterator[str]:
+def _not_yet(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     """The keys whose feature is not there yet, and that are not what they are by default."""
     if isinstance(value, dict):
         for name, each in value.items():
-            yield from _not_yet(each, f"{path}.{name}")
+            yield from _not_yet(each, (*path, name))
     if not isinstance(value, BaseModel):
         return
     for name, field in type(value).model_fields.items():
-        key, found = f"{path}.{field.alias or name}", getattr(value, name)
+        key, found = (*path, field.alias or name), getattr(value, name)
         if NotYet in field.metadata:
             if found != field.get_default(call_default_factory=True):
                 yield key

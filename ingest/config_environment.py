@@ -8,12 +8,12 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
-from ingest.config_problems import suggestion
+from ingest.config_problems import KeyPath, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from pydantic.fields import FieldInfo
 
@@ -26,7 +26,7 @@ class Overlay:
 
     Attributes:
         values: (section, key) -> value.
-        names: (section, key) -> variable.
+        names: path of the key -> variable.
         problems: (variable, text).
 
     Args:
@@ -42,12 +42,17 @@ class Overlay:
         foreign: frozenset[str],
     ) -> None:
         self.values: dict[tuple[str, str], Any] = {}
-        self.names: dict[tuple[str, str], str] = {}
+        self.names: dict[KeyPath, str] = {}
         self.problems: list[tuple[str, str]] = []
         self._sections = sections
-        self._foreign = foreign
+        self._known = {
+            _variable(section, key): (section, key)
+            for section, model in sections.items()
+            for key in model.model_fields
+        }
+        self._foreign = tuple(_variable(section, "") for section in foreign)
         for name, text in sorted(environ.items()):
-            if name.startswith(PREFIX):
+            if name.startswith(PREFIX) and not name.startswith(self._foreign):
                 self._take(name, text)
 
     def field(self, section: str, key: str) -> FieldInfo:
@@ -55,25 +60,20 @@ class Overlay:
         return self._sections[section].model_fields[key]
 
     def _take(self, name: str, text: str) -> None:
-        section, _, key = name.removeprefix(PREFIX).lower().partition("__")
-        if section in self._foreign and key:
-            return
-        model = self._sections.get(section)
-        fields = model.model_fields if model is not None else {}
-        if key not in fields:
-            known = [variable for variable, _, _ in self._variables()]
-            self.problems.append((name, "unknown variable" + suggestion(name, known)))
+        place = self._known.get(name)
+        if place is None:
+            close = suggestion(name.upper(), self._known, PREFIX)
+            self.problems.append((name, "unknown variable" + close))
             return
         try:
-            self.values[section, key] = _parsed(text, fields[key].annotation)
-            self.names[section, key] = name
+            self.values[place] = _parsed(text, self.field(*place).annotation)
+            self.names[place] = name
         except ValueError as error:
             self.problems.append((name, str(error)))
 
-    def _variables(self) -> Iterator[tuple[str, str, str]]:
-        for section, model in self._sections.items():
-            for key in model.model_fields:
-                yield f"{PREFIX}{section}__{key}".upper(), section, key
+
+def _variable(section: str, key: str) -> str:
+    return f"{PREFIX}{section}__{key}".upper()
 
 
 def _parsed(text: str, annotation: Any) -> Any:
@@ -103,4 +103,4 @@ def _alternatives(annotation: Any) -> set[Any]:
 
 
 def _is_table(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not SecretStr
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

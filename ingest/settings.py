@@ -8,8 +8,8 @@ ignored.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -19,9 +19,9 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
-    model_validator,
 )
 
+from ingest.config_problems import KeyPath, dotted
 from ingest.sources import Source, pointer_tokens
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 POINTER = re.compile(r"(/([^/~]|~[01])*)+")
+HOST_AND_PORT = re.compile(r"(?:\[([^\]]*)\]|([A-Za-z0-9._-]*))(?::([0-9]{1,5}))?")
+EVERY_ADDRESS = ("0.0.0.0", "::")
+"""IPv4's and IPv6's; the latter takes IPv4 as well."""
+SASL_KEYS = ("sasl_mechanism", "sasl_username", "sasl_password")
+SSL_KEYS = ("ssl_ca_file", "ssl_cert_file", "ssl_key_file")
 
 
 class NotYet:
@@ -58,26 +63,59 @@ def _is_address(value: str) -> str:
 
 
 def split_address(value: str) -> tuple[str, int]:
-    """Host and port of ``host:port`` or ``[v6]:port``.
+    """Host and port of ``host:port``, ``[v6]:port``, or ``:port`` for every address.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of them.
     """
-    parts = urlsplit(f"//{value}")
-    if parts.path or parts.query or parts.username is not None or not value.rpartition(":")[2]:
-        raise ValueError("expected host:port")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("expected a port from 0 to 65535") from None
+    host, port = _host_and_port(value)
     if port is None:
         raise ValueError("expected host:port")
-    return parts.hostname or "0.0.0.0", port
+    return host or EVERY_ADDRESS[0], port
+
+
+def _host_and_port(value: str) -> tuple[str, int | None]:
+    found = HOST_AND_PORT.fullmatch(value)
+    if found is None:
+        raise ValueError("expected host:port, or [address]:port for IPv6")
+    v6, host, port = found.groups()
+    if v6 is not None:
+        _check_v6(v6)
+    if port is not None and int(port) > 65535:
+        raise ValueError("expected a port from 0 to 65535")
+    return v6 or host, None if port is None else int(port)
+
+
+def _check_v6(value: str) -> None:
+    try:
+        IPv6Address(value)
+    except ValueError:
+        raise ValueError("expected an IPv6 address between the brackets") from None
+
+
+def _are_brokers(value: str) -> str:
+    for each in value.split(","):
+        host, port = _host_and_port(each.strip())
+        if not host or port == 0:
+            raise ValueError("expected host:port, several by commas")
+    return value
+
+
+def _is_source_name(value: str) -> str:
+    if not SOURCE_NAME.fullmatch(value):
+        raise ValueError("is no name for a source: letters, digits, '.', '_' and '-', at most 128")
+    return value
 
 
 def _is_pointer(value: str) -> str:
     if not POINTER.fullmatch(value):
         raise ValueError('expected a JSON Pointer such as "/customer_id" (RFC 6901)')
+    return value
+
+
+def _is_replication(value: int) -> int:
+    if value < 1 and value != -1:
+        raise ValueError("expected at least 1, or -1 for the broker's default")
     return value
 
 
@@ -94,6 +132,9 @@ def _is_digest(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_is_address)]
+Brokers = Annotated[str, AfterValidator(_are_brokers)]
+Replication = Annotated[int, AfterValidator(_is_replication)]
+SourceName = Annotated[str, AfterValidator(_is_source_name)]
 Pointer = Annotated[str, AfterValidator(_is_pointer)]
 TopicName = Annotated[str, AfterValidator(_is_topic)]
 Digest = Annotated[str, AfterValidator(_is_digest)]
@@ -112,7 +153,7 @@ class ServiceSettings(Settings):
 class KafkaSettings(Settings):
     """The section [kafka]."""
 
-    bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
+    bootstrap_servers: Brokers = "localhost:9092"
     client_id: str = Field(default="ingest", min_length=1)
     compression: Literal["none", "snappy", "zstd"] = "zstd"
     linger_seconds: Seconds = 0.002
@@ -125,34 +166,14 @@ class KafkaSettings(Settings):
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
 
-    @model_validator(mode="after")
-    def _sasl_is_complete(self) -> Self:
-        wanted = self.security_protocol.startswith("SASL_")
-        given = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
-        if wanted and None in given:
-            raise ValueError(
-                f"{self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password"
-            )
-        if not wanted and given != (None, None, None):
-            raise ValueError(
-                f"sasl_* settings need a SASL security_protocol, not {self.security_protocol}"
-            )
-        return self
-
 
 class TopicSettings(Settings):
     """The section [topics]."""
 
     create: bool = True
     partitions: PositiveInt = 4
-    replication_factor: int = Field(default=-1, ge=-1)
+    replication_factor: Replication = -1
     config: dict[str, str | int | float | bool] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _replication_is_possible(self) -> Self:
-        if self.replication_factor == 0:
-            raise ValueError("replication_factor is at least 1, or -1 for the broker's default")
-        return self
 
 
 class ManagementSettings(Settings):
@@ -176,16 +197,6 @@ class LimitSettings(Settings):
     inflight_bytes: PositiveInt = 268_435_456
     connections: PositiveInt = 4096
     connections_per_address: PositiveInt = 1024
-
-    @model_validator(mode="after")
-    def _an_allowed_body_fits(self) -> Self:
-        if self.body_bytes > self.inflight_bytes:
-            raise ValueError(
-                "body_bytes must not exceed inflight_bytes: no such body could be taken"
-            )
-        if self.decoded_bytes > self.inflight_bytes:
-            raise ValueError("decoded_bytes must not exceed inflight_bytes")
-        return self
 
 
 class KeySettings(Settings):
@@ -212,15 +223,6 @@ class AuthSettings(Settings):
     required: bool = True
     keys: dict[str, KeySettings] = Field(default_factory=dict)
     certificates: Annotated[dict[str, CertificateSettings], NotYet] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _digests_are_unique(self) -> Self:
-        owners: dict[str, str] = {}
-        for name, key in self.keys.items():
-            for digest in key.sha256:
-                if owners.setdefault(digest, name) != name:
-                    raise ValueError(f"keys {owners[digest]} and {name} share a digest")
-        return self
 
 
 class SourceSettings(Settings):
@@ -257,17 +259,17 @@ class SpoolSettings(Settings):
     """The section [spool]."""
 
     mode: Annotated[Literal["off", "auto"], NotYet] = "off"
-    path: Annotated[str, Folder] = "/var/lib/ingest/spool"
-    max_bytes: PositiveInt = 10_737_418_240
-    min_free_bytes: Annotated[int, Field(ge=0)] = 1_073_741_824
-    after_seconds: PositiveFloat = 3.0
+    path: Annotated[str, Folder, NotYet] = "/var/lib/ingest/spool"
+    max_bytes: Annotated[PositiveInt, NotYet] = 10_737_418_240
+    min_free_bytes: Annotated[int, Field(ge=0), NotYet] = 1_073_741_824
+    after_seconds: Annotated[PositiveFloat, NotYet] = 3.0
 
 
 class SharedSettings(Settings):
     """The sections that every service reads, and the names that other services' sections use.
 
     Attributes:
-        syslog_sources: source -> the key that makes it a source of syslog.
+        syslog_sources: source -> where in the file syslog is told to use it.
     """
 
     service: ServiceSettings = ServiceSettings()
@@ -276,10 +278,10 @@ class SharedSettings(Settings):
     management: ManagementSettings = ManagementSettings()
     limits: LimitSettings = LimitSettings()
     auth: AuthSettings = AuthSettings()
-    sources: dict[str, SourceSettings] = Field(default_factory=dict)
+    sources: dict[SourceName, SourceSettings] = Field(default_factory=dict)
     dead_letter: DeadLetterSettings = DeadLetterSettings()
     spool: SpoolSettings = SpoolSettings()
-    syslog_sources: dict[str, str] = Field(default_factory=dict)
+    syslog_sources: dict[str, KeyPath] = Field(default_factory=dict)
 
     def named_sources(self) -> dict[str, Source]:
         """Every source, by name."""
@@ -290,64 +292,93 @@ class SharedSettings(Settings):
 
     def conflicts(self) -> Iterator[Conflict]:
         """What is fine by itself but not together."""
-        yield from _timing(self)
-        yield from _source_names(self)
+        yield from _kafka(self.kafka)
+        yield from _limits(self)
+        yield from _digests(self.auth)
+        if not self.sources:
+            yield Conflict(("sources",), "no source is configured: add [sources.NAME]")
         yield from _topics(self)
         yield from _syslog(self)
-        if self.limits.event_bytes > self.limits.decoded_bytes:
-            text = "must not exceed decoded_bytes: no such event could be taken"
-            yield Conflict("limits.event_bytes", text)
 
 
 class Conflict(NamedTuple):
     """A conflict between settings.
 
     Attributes:
-        key: where to look, dotted.
+        path: where to look.
         text: what is wrong, for people.
-        sections: other sections that are involved.
+        others: the other settings that are involved.
     """
 
-    key: str
+    path: KeyPath
     text: str
-    sections: tuple[str, ...] = ()
+    others: tuple[KeyPath, ...] = ()
 
 
-def _timing(settings: SharedSettings) -> Iterator[Conflict]:
-    if settings.kafka.request_timeout_seconds >= settings.limits.ack_seconds:
-        text = f"must be smaller than limits.ack_seconds ({settings.limits.ack_seconds:g})"
-        yield Conflict("kafka.request_timeout_seconds", text, ("limits",))
+def _kafka(kafka: KafkaSettings) -> Iterator[Conflict]:
+    protocol = kafka.security_protocol
+    involved = (("kafka", "security_protocol"),)
+    given = {key for key in (*SASL_KEYS, *SSL_KEYS) if getattr(kafka, key) is not None}
+    for key in SASL_KEYS:
+        if protocol.startswith("SASL_") and key not in given:
+            yield Conflict(("kafka", key), f"is required for {protocol}", involved)
+        if not protocol.startswith("SASL_") and key in given:
+            text = f"needs security_protocol SASL_PLAINTEXT or SASL_SSL, not {protocol}"
+            yield Conflict(("kafka", key), text, involved)
+    for key in SSL_KEYS:
+        if not protocol.endswith("SSL") and key in given:
+            text = f"needs security_protocol SSL or SASL_SSL, not {protocol}"
+            yield Conflict(("kafka", key), text, involved)
+    if kafka.ssl_key_file is not None and kafka.ssl_cert_file is None:
+        yield Conflict(("kafka", "ssl_cert_file"), "is required for ssl_key_file")
 
 
-def _source_names(settings: SharedSettings) -> Iterator[Conflict]:
-    if not settings.sources:
-        yield Conflict("sources", "no source is configured: add [sources.NAME]")
-    for name in settings.sources:
-        if not SOURCE_NAME.fullmatch(name):
-            text = "is no name for a source: letters, digits, '.', '_' and '-', at most 128"
-            yield Conflict(f"sources.{name}", text)
+def _limits(settings: SharedSettings) -> Iterator[Conflict]:
+    limits = settings.limits
+    if settings.kafka.request_timeout_seconds >= limits.ack_seconds:
+        text = f"must be smaller than limits.ack_seconds ({limits.ack_seconds:g})"
+        yield Conflict(("kafka", "request_timeout_seconds"), text, (("limits", "ack_seconds"),))
+    for small, large, what in (
+        ("body_bytes", "inflight_bytes", "body"),
+        ("decoded_bytes", "inflight_bytes", "body"),
+        ("event_bytes", "decoded_bytes", "event"),
+    ):
+        if getattr(limits, small) > getattr(limits, large):
+            text = f"must not exceed {large}: no such {what} could be taken"
+            yield Conflict(("limits", small), text, (("limits", large),))
+
+
+def _digests(auth: AuthSettings) -> Iterator[Conflict]:
+    owners: dict[str, str] = {}
+    for name, key in auth.keys.items():
+        for digest in key.sha256:
+            owner = owners.setdefault(digest, name)
+            if owner != name:
+                text = f"shares a digest with {dotted(('auth', 'keys', owner))}"
+                yield Conflict(("auth", "keys", name, "sha256"), text)
 
 
 def _topics(settings: SharedSettings) -> Iterator[Conflict]:
-    letters = settings.dead_letter.topic
+    letters, where = settings.dead_letter.topic, ("dead_letter", "topic")
     if letters.startswith("__"):
-        yield Conflict("dead_letter.topic", "topics that start with '__' are Kafka's own")
+        yield Conflict(where, "topics that start with '__' are Kafka's own")
     for name, source in settings.sources.items():
-        topic = source.topic or name
+        topic, path = source.topic or name, ("sources", name, "topic")
         if topic.startswith("__"):
-            yield Conflict(f"sources.{name}.topic", "topics that start with '__' are Kafka's own")
+            yield Conflict(path, "topics that start with '__' are Kafka's own")
         if topic == letters:
-            text = f"{topic!r} is the dead letter topic"
-            yield Conflict(f"sources.{name}.topic", text, ("dead_letter",))
+            yield Conflict(path, f"{topic!r} is the dead letter topic", (where,))
 
 
 def _syslog(settings: SharedSettings) -> Iterator[Conflict]:
     for name, user in settings.syslog_sources.items():
         source = settings.sources.get(name)
         if source is None:
-            yield Conflict(user, f"there is no source {name!r}", ("sources",))
+            yield Conflict(user, f"there is no source {name!r}", (("sources", name),))
             continue
         if source.key is not None:
-            yield Conflict(f"sources.{name}.key", f"{user} uses this source: its key is the host")
+            text = f"{dotted(user)} uses this source: its key is the host"
+            yield Conflict(("sources", name, "key"), text)
         if source.schema_ is not None:
-            yield Conflict(f"sources.{name}.schema", f"{user} uses this source: it has no schema")
+            text = f"{dotted(user)} uses this source: it has no schema"
+            yield Conflict(("sources", name, "schema"), text)

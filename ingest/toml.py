@@ -41,6 +41,9 @@ def _value(value: Any) -> str:
         return repr(value)
     if isinstance(value, str):
         return _text(value)
+    if isinstance(value, dict):
+        pairs = (f"{key(name)} = {_value(each)}" for name, each in value.items())
+        return f"{{ {', '.join(pairs)} }}"
     return f"[{', '.join(map(_value, value))}]"
 
 

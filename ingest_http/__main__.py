@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest import __version__, toml
-from ingest.config import dump, load
+from ingest.config import DEFAULT_FILE, dump, load
 from ingest.errors import ConfigError
-from ingest.kafka_client import require_c_extension
+from ingest.kafka_client import require_c_extension, ssl_context
 from ingest.service import Service
+from ingest.settings import SSL_KEYS
 from ingest_http.auth import new_key
 from ingest_http.config import HttpConfig
 from ingest_http.connection import require_c_parser
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load(options.config, HttpConfig)
         require_c_parser()
         require_c_extension()
+        _require_certificates(config, options.config or DEFAULT_FILE)
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -43,9 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(dump(config), end="")
         return 0
     if options.check:
-        print(f"configuration is fine: {len(config.sources)} sources")
+        print(f"configuration is fine, sources: {', '.join(config.sources)}")
         return 0
     return _service(config).run()
+
+
+def _require_certificates(config: HttpConfig, path: Path) -> None:
+    """Refuse what would keep every worker from Kafka, for ever."""
+    try:
+        ssl_context(config.kafka)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror
+        keys = ", ".join(f"kafka.{key}" for key in SSL_KEYS)
+        raise ConfigError([f"{path}: {keys}: cannot be used: {reason}"]) from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ class HttpSettings(Settings):
     workers: PositiveInt | Literal["auto"] = 1
     keepalive_seconds: PositiveFloat = 75.0
     header_seconds: PositiveFloat = 10.0
-    handshake_seconds: PositiveFloat = 10.0
+    handshake_seconds: Annotated[PositiveFloat, NotYet] = 10.0
     max_age_seconds: PositiveFloat = 300.0
     access_log_sample: Annotated[float, Field(ge=0, le=1)] = 0.01
     trusted_proxies: Annotated[list[str], NotYet] = Field(default_factory=list)
