@@ -227,7 +227,7 @@ def _encoding(request: Request) -> str:
 def _expect(request: Request) -> None:
     """Ask for the body, now that its headers are fine (RFC 9110, section 10.1.1)."""
     expected = request.headers.get("Expect")
-    if expected is None:
+    if expected is None or request.minor_version == 0:  # which knows no such thing
         return
     if expected.strip().lower() != "100-continue":
         raise Problem("expectation_failed", "only 100-continue can be expected")

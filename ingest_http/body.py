@@ -106,9 +106,9 @@ class BodyReader:
         """Decode in bounded steps, each paid for before it is taken."""
         loop = asyncio.get_running_loop()
         decoder = decode.decoder(encoding, self._limits.decoded_bytes)
-        decoder.feed(body)
         pieces, size = [], 0
         try:
+            decoder.feed(body)
             piece = decoder.read(STEP_BYTES)
             while piece:
                 size += len(piece)

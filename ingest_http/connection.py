@@ -11,7 +11,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp.client_exceptions import ClientPayloadError
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_server import Server
 from structlog import get_logger
@@ -41,6 +42,7 @@ LINGER_SECONDS = 5.0
 """How long the rest of a body is read and ignored after an early answer."""
 HANDSHAKE_SECONDS = 0.2
 """How long begun handshakes have to complete before the listener is closed."""
+TAIL_BYTES = 64
 GRACE_SECONDS = 1.0
 """How long a connection without a request is kept after the listener has closed: its client may
 have a request on the way."""
@@ -62,13 +64,23 @@ class Connection(RequestHandler):
     cost as much as everything else that is done for a small request.
     """
 
-    __slots__ = ("_closes_at", "_door", "_header_timer", "address", "idle_since")
+    __slots__ = (
+        "_closes_at",
+        "_door",
+        "_header_began",
+        "_header_timer",
+        "_payload",
+        "address",
+        "idle_since",
+    )
 
     def __init__(self, door: Door, **arguments: Any) -> None:
         super().__init__(door.server, **arguments)
         self._door = door
         self._closes_at = self._loop.time() + door.max_age_seconds * random.uniform(0.8, 1.0)  # noqa: S311
         self._header_timer: asyncio.TimerHandle | None = None
+        self._header_began = False  # behind the request that is being answered
+        self._payload = EMPTY_PAYLOAD
         self._keepalive = True  # one that never sends anything is idle as well
         self.address = ""
         self.idle_since = self._loop.time()
@@ -123,6 +135,8 @@ class Connection(RequestHandler):
         return await self._answer(Request(message, payload, self), payload)
 
     async def _next_message(self) -> bool:
+        if self._header_began:
+            self._start_header_timer()
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -136,6 +150,7 @@ class Connection(RequestHandler):
 
     async def _answer(self, request: Request, payload: StreamReader) -> bool:
         self._request_in_progress = True
+        self._payload = payload
         self._current_request = cast("BaseRequest", request)
         try:
             reply = await self._door.handler(request)
@@ -177,18 +192,27 @@ class Connection(RequestHandler):
             async with asyncio.timeout(SLOW_READER_SECONDS):
                 await self._drain_helper()
         except TimeoutError:
-            self.force_close()
+            if self.transport is not None:
+                self.transport.abort()  # to close would be to wait until it has read all
             raise ConnectionResetError from None
 
     def data_received(self, data: bytes) -> None:
         """Parse; from the first byte of a header on, its rest has a limited time."""
         super().data_received(data)
         if self.is_idle():
-            if self._header_timer is None:
-                seconds = self._door.header_seconds
-                self._header_timer = self._loop.call_later(seconds, self._header_too_slow)
-        elif self._header_timer is not None:
-            self._stop_header_timer()
+            self._start_header_timer()
+            return
+        self._stop_header_timer()
+        message, payload = self._messages[-1] if self._messages else (None, self._payload)
+        if isinstance(message, _ErrInfo):
+            self._break_body()
+        self._header_began = payload.is_eof() and not _ends_a_request(data, payload)
+
+    def _break_body(self) -> None:
+        """Tell who reads a body that its chunks are broken: the parser tells nobody."""
+        payload = self._messages[-2][1] if len(self._messages) > 1 else self._payload
+        if not payload.is_eof():
+            payload.set_exception(TransferEncodingError("broken chunks"))
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
         """Called for every piece of a body that is read, also where nothing was held up."""
@@ -209,6 +233,11 @@ class Connection(RequestHandler):
         self.idle_since = now
         return now >= self._closes_at or self._door.draining
 
+    def _start_header_timer(self) -> None:
+        if self._header_timer is None:
+            seconds = self._door.header_seconds
+            self._header_timer = self._loop.call_later(seconds, self._header_too_slow)
+
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
@@ -218,6 +247,18 @@ class Connection(RequestHandler):
         self._header_timer = None
         metrics.CONNECTIONS_REFUSED.labels("http", "header_seconds").inc()
         self.force_close()
+
+
+def _ends_a_request(data: bytes, payload: StreamReader) -> bool:
+    """Whether ``data``, which completed a request, ends with it: else another header has begun.
+
+    The parser keeps what it has of a header to itself. A body's end is looked at by its last bytes;
+    who makes a header look like them has the time of an idle connection instead.
+    """
+    if data.endswith(b"\r\n\r\n"):  # no body, or the last chunk of one
+        return True
+    pieces: Sequence[bytes] = () if payload is EMPTY_PAYLOAD else payload._buffer  # noqa: SLF001
+    return bool(pieces) and data.endswith(pieces[-1][-TAIL_BYTES:])
 
 
 class Door:
