@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -24,7 +25,7 @@ from ingest_http.dead_letter import DeadLetters, common_headers
 from ingest_http.results import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ingest.inflight import Lease
     from ingest.producer import Producer
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from ingest.settings import LimitSettings
     from ingest.sources import Source
 
+Item = TypeVar("Item")
+
 SERVICE = "ingest-http"
 ENVELOPE_BYTES = 200
 """What the envelope adds to an event, and an object in memory to its bytes."""
 SEAL_EVENTS = 1000
-"""So many events are sealed before others get their turn on the event loop."""
+"""So many events are worked on before others get their turn on the event loop."""
 HEADERS = [CONTENT_TYPE]
 _REFUSALS = {
     "event_too_large": "larger than its topic takes",
@@ -133,11 +136,11 @@ class Publisher:
     async def _publish(
         self, road: Road, batch: Batch, ticket: Ticket, holders: _Holders, results: Results
     ) -> None:
+        large = batch.count > SEAL_EVENTS
+        if large:
+            await asyncio.sleep(0)
         keys = _keys(road, batch) if road.keyed else None
-        if len(batch.heads) <= SEAL_EVENTS:
-            values = _seal(road, batch, ticket, 0)
-        else:
-            values = await _seal_in_turns(road, batch, ticket)
+        values = await _seal_in_turns(road, batch, ticket) if large else _seal(road, batch, ticket)
         rejects, indices = batch.rejects, batch.indices
         ids = [id_of(value) for value in values] if ticket.full else []
         size = sum(map(len, values))
@@ -145,7 +148,7 @@ class Publisher:
             size += sum(len(reject.event) for reject in rejects)
         ticket.lease.resize(2 * size, force=True)
         batch.heads = batch.events = ()  # the producer alone keeps the values from here on
-        letters = self._bury(road, rejects, ticket, holders) if rejects else None
+        letters = await self._bury(road, rejects, ticket, holders) if rejects else []
         receipt = self._producer.submit(
             road.source.topic,
             values,
@@ -162,25 +165,35 @@ class Publisher:
             await self._tell_rejects(road, rejects, letters, ticket, results)
         if results.accepted == len(indices):  # the usual end
             return
-        refused = [*_refused(receipt.runs, indices)]
+        refused: list[Reject] = []
+        for part in _slices(_refused(receipt.runs, indices)):
+            refused += part
+            await asyncio.sleep(0)
         if refused:
-            letters = self._bury(road, refused, ticket, holders)
+            letters = await self._bury(road, refused, ticket, holders)
             await self._tell_rejects(road, refused, letters, ticket, results)
 
-    def _bury(
+    async def _bury(
         self, road: Road, rejects: Sequence[Reject], ticket: Ticket, holders: _Holders
-    ) -> Receipt | None:
-        if not rejects or self._dead_letters is None:
-            return None
+    ) -> list[Receipt]:
+        """Submit the dead letters of ``rejects``: a receipt for each slice of them."""
+        if self._dead_letters is None:
+            return []
         source = road.source
         common = common_headers(source.topic, source.name, ticket.received.time, ticket.request_id)
-        return self._dead_letters.submit(
-            rejects,
-            common,
-            timestamp_ms=ticket.received.timestamp_ms,
-            deadline=ticket.deadline,
-            on_settled=holders.one_more().let_go,
-        )
+        receipts: list[Receipt] = []
+        for part in _slices(rejects):
+            if receipts:
+                await asyncio.sleep(0)
+            receipt = self._dead_letters.submit(
+                part,
+                common,
+                timestamp_ms=ticket.received.timestamp_ms,
+                deadline=ticket.deadline,
+                on_settled=holders.one_more().let_go,
+            )
+            receipts.append(receipt)
+        return receipts
 
     @staticmethod
     def _tell_runs(
@@ -205,21 +218,33 @@ class Publisher:
                 for position, value in zip(run.indices, run.values, strict=True):
                     results.add(indices[position], id_of(value), status, code=run.code)
 
-    @staticmethod
     async def _tell_rejects(
+        self,
         road: Road,
         rejects: Sequence[Reject],
-        letters: Receipt | None,
+        letters: Sequence[Receipt],
+        ticket: Ticket,
+        results: Results,
+    ) -> None:
+        for number, part in enumerate(_slices(rejects)):
+            if number:
+                await asyncio.sleep(0)
+            fates = [Status.REFUSED] * len(part)
+            if letters:
+                for run in (await letters[number]).runs:
+                    for position in run.indices:
+                        fates[position] = run.status
+            self._tell_slice(road, part, fates, ticket, results)
+
+    @staticmethod
+    def _tell_slice(
+        road: Road,
+        rejects: Sequence[Reject],
+        fates: Sequence[Status],
         ticket: Ticket,
         results: Results,
     ) -> None:
         """A reject counts as such when its dead letter is kept, or can never be."""
-        fates = [Status.REFUSED] * len(rejects)
-        if letters is not None:
-            await letters
-            for run in letters.runs:
-                for position in run.indices:
-                    fates[position] = run.status
         for reject, fate in zip(rejects, fates, strict=True):
             event = _reject_id(reject, ticket.received)
             more: dict[str, Any] = {"code": reject.code, "detail": reject.detail}
@@ -235,7 +260,14 @@ class Publisher:
             results.add(reject.index, event, "rejected", **more)
 
 
-def _seal(road: Road, batch: Batch, ticket: Ticket, start: int) -> list[bytes]:
+def _slices(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """``items``, `SEAL_EVENTS` at a time: in between, others get their turn on the event loop."""
+    left = iter(items)
+    while part := list(islice(left, SEAL_EVENTS)):
+        yield part
+
+
+def _seal(road: Road, batch: Batch, ticket: Ticket, start: int = 0) -> list[bytes]:
     """The record values of at most `SEAL_EVENTS` events, from position ``start`` on."""
     heads, events, indices = batch.heads, batch.events, batch.indices
     if len(heads) > SEAL_EVENTS:
