@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REGISTRY = CollectorRegistry()
-_write = struct.Struct("d").pack_into
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 EVENTS_RECEIVED = Counter(
@@ -152,14 +150,16 @@ def share_counters(directory: Path, slot: int | str) -> None:
             del multiprocess_mode  # of gauges only
             if typ not in files:
                 files[typ] = MmapedDict(str(directory / f"{typ}_{slot}.db"))
-            self._file = files[typ]
+            file = files[typ]
             key = mmap_key(metric_name, name, labelnames, labelvalues, help_text)
-            self._value: float = self._file.read_value(key)[0]
-            self._position: int = self._file._positions[key]  # noqa: SLF001 - it stays
+            self._value: float = file.read_value(key)[0]
+            at: int = file._positions[key]  # noqa: SLF001 - it stays, also when the file grows
+            # One store of eight bytes: struct.pack_into writes zeros first, and readers see them.
+            self._cell = memoryview(file._m)[at : at + 8].cast("d")  # noqa: SLF001
 
         def inc(self, amount: float) -> None:
             value = self._value = self._value + amount
-            _write(self._file._m, self._position, value)  # noqa: SLF001 - grows by replacement
+            self._cell[0] = value
 
         def set(self, value: float, timestamp: float | None = None) -> None:
             del timestamp  # of gauges only
