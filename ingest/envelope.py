@@ -143,7 +143,9 @@ class Envelope:
 
     def keys(self, heads: Sequence[Any]) -> list[bytes | BadKey | None]:
         """The record key of each event; None where there is none."""
-        field, rest = self._key_field, (self._key or ())[1:]
+        if self._key is None:
+            return [None] * len(heads)
+        field, rest = self._key_field, self._key[1:]
         return [record_key(bytes(getattr(head, field)), rest) for head in heads]
 
 

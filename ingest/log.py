@@ -40,7 +40,7 @@ def configure(settings: ServiceSettings, service: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    _take_over_the_standard_library(shared, render)
+    _take_over_the_standard_library(shared, render, level)
 
 
 def _naming(service: str) -> Processor:
@@ -62,7 +62,7 @@ def _renderer(log_format: str) -> Processor:
     return structlog.processors.JSONRenderer()
 
 
-def _take_over_the_standard_library(shared: list[Processor], render: Processor) -> None:
+def _take_over_the_standard_library(shared: list[Processor], render: Processor, level: int) -> None:
     """What libraries log in the standard way looks the same, from warnings up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -73,6 +73,6 @@ def _take_over_the_standard_library(shared: list[Processor], render: Processor) 
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(max(level, logging.WARNING))
     for name in SILENCED:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

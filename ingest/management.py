@@ -99,7 +99,12 @@ class Management:
 
 
 def _is_loopback(address: str | None) -> bool:
-    return address is not None and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    if not address:
+        return False
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # how an IPv4 client looks to a socket on "[::]"
+    return ip.is_loopback
 
 
 def _json(status: int, document: Any) -> web.Response:

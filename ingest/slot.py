@@ -33,6 +33,8 @@ replacement is there at once."""
 RESTART_SECONDS = (0.0, 5.0)
 """Pause before the first replacement, and the longest one, for workers that die young."""
 YOUNG_SECONDS = 5.0
+REPORT_BYTES = 16 << 20
+"""The longest report of a worker: it names every unusable topic."""
 
 
 @contextlib.contextmanager
@@ -77,7 +79,9 @@ class Slot:
         self._status: WorkerStatus | None = None
         self._heard_at = self._loop.time()
         self._restarts = 0
+        self._restarted = metrics.WORKER_RESTARTS.labels(crew.service)
         self._order: Order | None = None
+        self._ordered = asyncio.Event()
         self._task = self._loop.create_task(self._keep())
 
     @property
@@ -93,6 +97,7 @@ class Slot:
     def drain(self, order: Order) -> None:
         """Have the worker drain and end; it is not replaced any more."""
         self._order = order
+        self._ordered.set()
         for sockets in self._sockets.values():
             for sock in sockets:  # the worker's own copies are the last ones now
                 sock.close()
@@ -112,21 +117,31 @@ class Slot:
         pause = RESTART_SECONDS[0]
         while self._order is None:
             begun = self._loop.time()
-            await self._run_one()
+            try:
+                await self._run_one()
+            except (OSError, EOFError) as error:  # the system has no file or process to spare
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                log.error("cannot_keep_worker", slot=self.number, reason=reason)  # noqa: TRY400
             if self._order is None:
                 self._restarts += 1
-                metrics.WORKER_RESTARTS.labels(self._crew.service).inc()
+                self._restarted.inc()
                 young = self._loop.time() - begun < YOUNG_SECONDS
-                await asyncio.sleep(pause if young else RESTART_SECONDS[0])
+                await self._rest(pause if young else RESTART_SECONDS[0])
                 pause = min(RESTART_SECONDS[1], 2 * pause + 0.5) if young else RESTART_SECONDS[0]
         self.ended.set_result(self._cut_off == 0)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not with a drain."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ordered.wait()
 
     async def _run_one(self) -> None:
         """Run one worker to its end, and book what it left behind."""
         self._status = None
         process, control = self._start()
         self._process = process
-        reader, self._writer = await asyncio.open_connection(sock=control)
+        reader, self._writer = await asyncio.open_connection(sock=control, limit=REPORT_BYTES)
         self._pass_on()
         await self._listen(reader)
         await self._death_of(process)
@@ -164,9 +179,9 @@ class Slot:
         return process, mine
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        """Take its reports until it hangs up."""
+        """Take its reports until it hangs up; it may have been killed in the middle of one."""
         with contextlib.suppress(OSError):
-            while line := await reader.readline():
+            while (line := await reader.readline()).endswith(b"\n"):
                 self._status = msgspec.json.decode(line, type=WorkerStatus)
                 self._heard_at = self._loop.time()
 

@@ -86,11 +86,12 @@ def readiness(seats: Sequence[Seat], *, draining: bool) -> Readiness:
 
 
 def stuck(seats: Sequence[Seat], now: float) -> list[str]:
-    """The workers that have been silent for too long."""
+    """The workers that have been silent for too long, except those that have said their last."""
     return [
         f"worker {seat.slot} has been silent for {now - seat.heard_at:.0f} seconds"
         for seat in seats
         if now - seat.heard_at > STUCK_SECONDS
+        and (seat.status is None or seat.status.cut_off is None)
     ]
 
 

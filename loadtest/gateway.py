@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import queue
 import secrets
 import signal
@@ -14,18 +15,25 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from prometheus_client.parser import text_string_to_metric_families
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from prometheus_client.samples import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: the programs are started there."""
 START_SECONDS = 20.0
 READY_SECONDS = 60.0
 STOP_SECONDS = 45.0
+REST_SECONDS = 15.0
 POLL_SECONDS = 0.05
+NAMED_BROKER = "INGEST_KAFKA__BOOTSTRAP_SERVERS"
 
 
 class Process:
@@ -34,15 +42,29 @@ class Process:
     Attributes:
         addresses: by listener: the ``host:port`` that was logged.
         lines: what it logged, as dictionaries; what is no JSON comes as ``{"text": line}``.
+
+    Args:
+        command: what follows the interpreter.
+        listeners: what it will say that it listens on.
+        environment: its environment variables; default: ours.
     """
 
-    def __init__(self, command: Sequence[str], listeners: Sequence[str] = ("http",)) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        listeners: Sequence[str] = ("http",),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.addresses: dict[str, str] = {}
         self.lines: list[dict[str, Any]] = []
         self._listeners = listeners
         self._heard: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._process = subprocess.Popen(
-            [sys.executable, *command], stderr=subprocess.PIPE, cwd=ROOT, text=True
+            [sys.executable, *command],
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+            env=environment,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -72,16 +94,37 @@ class Process:
             if not running:
                 raise RuntimeError(f"did not start: {self.lines[-20:]}")
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """What it logged of one kind of event."""
+        return [line for line in self.lines if line.get("event") == event]
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM); does not wait."""
+        self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> int:
         """End it by SIGTERM; returns its exit status.
 
         Raises:
             subprocess.TimeoutExpired: it did not end in time and was killed.
         """
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        if self.running:
+            self.terminate()
+        return self.wait(STOP_SECONDS)
+
+    def wait(self, seconds: float) -> int:
+        """Wait until it has ended, and all that it logged is read; returns its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not end in time and was killed.
+        """
         try:
-            status = self._process.wait(STOP_SECONDS)
+            status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -123,7 +166,10 @@ class Gateway:
     Attributes:
         key: the API key it was configured with.
         process: the running program.
+        good_end: the exit status that is not an error.
     """
+
+    good_end = 0
 
     def __init__(
         self,
@@ -132,11 +178,12 @@ class Gateway:
         *,
         wait: bool = True,
     ) -> None:
-        self.key = secrets.token_urlsafe(24)
+        self.key = f"load_{secrets.token_urlsafe(24)}"  # a leading hyphen would look like an option
         self.process: Process
         self._settings = template(bootstrap_servers, self.key)
         for section, values in (settings or {}).items():
             self._settings[section] = {**self._settings.get(section, {}), **values}
+        self._environment = _environment(bootstrap_servers)
         self._wait = wait
         self._directory: tempfile.TemporaryDirectory[str]
 
@@ -156,7 +203,7 @@ class Gateway:
         config = Path(self._directory.name) / "ingest.toml"
         config.write_text(as_toml(self._settings))
         command = ("-m", "ingest_http", "--config", str(config))
-        self.process = Process(command, ("http", "management"))
+        self.process = Process(command, ("http", "management"), self._environment)
         try:
             self.process.wait_for_addresses()
             if self._wait:
@@ -173,16 +220,69 @@ class Gateway:
             status = self.process.stop()
         finally:
             self._directory.cleanup()
-        if status != 0 and error is None:
+        if status != self.good_end and error is None:
             raise RuntimeError(f"exit status {status}: {self.process.lines[-20:]}")
+
+    def manage(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer of the management port.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        url = f"{self.management_url}{path}"
+        request = urllib.request.Request(url, method=method, headers=dict(headers or {}))  # noqa: S310 - http
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - http
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read()
+
+    def status(self) -> dict[str, Any]:
+        """The document of ``/status``."""
+        document: dict[str, Any] = json.loads(self.manage("/status")[1])
+        return document
 
     def ready(self) -> bool:
         """Whether it can take data now."""
         try:
-            with urllib.request.urlopen(f"{self.management_url}/readyz", timeout=5):  # noqa: S310 - http
-                return True
-        except (urllib.error.URLError, OSError):
+            return self.manage("/readyz")[0] == 200
+        except OSError:
             return False
+
+    def samples(self) -> list[Sample]:
+        """What ``/metrics`` shows now."""
+        text = self.manage("/metrics")[1].decode()
+        families = text_string_to_metric_families(text)
+        return [sample for family in families for sample in family.samples]
+
+    def accounts(self) -> dict[str, Counter[str]]:
+        """By source: how many events were ``received``, and what became of them by outcome."""
+        accounts: dict[str, Counter[str]] = defaultdict(Counter)
+        for name, labels, value, *_ in self.samples():
+            if name == "ingest_events_received_total":
+                accounts[labels["source"]]["received"] += int(value)
+            elif name == "ingest_events_total":
+                accounts[labels["source"]][labels["outcome"]] += int(value)
+        return dict(accounts)
+
+    def at_rest(self) -> bool:
+        """Whether nothing is in flight, and every event received has its one outcome."""
+        return self.status()["inflight_bytes"] == 0 and all(map(balanced, self.accounts().values()))
+
+    def wait_until_at_rest(self, seconds: float = REST_SECONDS) -> None:
+        """Wait until the books add up.
+
+        Raises:
+            TimeoutError: they did not within ``seconds``.
+        """
+        try:
+            wait_until(self.at_rest, seconds, "")
+        except TimeoutError:
+            held = self.status()["inflight_bytes"]
+            raise TimeoutError(f"{held} bytes in flight, accounts {self.accounts()}") from None
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it can take data.
@@ -204,6 +304,18 @@ def wait_until(holds: Callable[[], bool], seconds: float, otherwise: str) -> Non
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)
         time.sleep(POLL_SECONDS)
+
+
+def balanced(account: Mapping[str, int]) -> bool:
+    """The accounting identity: what was received is the sum of its outcomes."""
+    return account["received"] == sum(account.values()) - account["received"]
+
+
+def _environment(bootstrap_servers: str) -> dict[str, str]:
+    """Ours; without settings that belong to a broker which is not the one under test."""
+    if os.environ.get(NAMED_BROKER) in {None, bootstrap_servers}:
+        return dict(os.environ)
+    return {name: value for name, value in os.environ.items() if not name.startswith("INGEST_")}
 
 
 def template(bootstrap_servers: str, key: str) -> dict[str, dict[str, Any]]:
