@@ -110,6 +110,8 @@ def _is_source_name(value: str) -> str:
 def _is_pointer(value: str) -> str:
     if not POINTER.fullmatch(value):
         raise ValueError('expected a JSON Pointer such as "/customer_id" (RFC 6901)')
+    if any(character in '"\\' or character < " " for character in pointer_tokens(value)[0]):
+        raise ValueError("expected a first name without quotes, backslashes and control characters")
     return value
 
 

@@ -130,6 +130,7 @@ class App:
     async def _post(
         self, request: Request, road: Road, received: Received, request_id: str
     ) -> Reply:
+        full = _wants_all(request)
         kind = _media_type(request)
         encoding = _encoding(request)
         lease = self._bodies.reserve(request)
@@ -153,7 +154,6 @@ class App:
             lease.release()
             raise
         del body
-        full = _wants_all(request)
         ticket = Ticket(request_id, received, deadline, lease, full)
         results = await self._publisher.publish(road, batch, ticket)
         return _answer(results, request_id, full=full)
@@ -236,8 +236,18 @@ def _expect(request: Request) -> None:
 
 
 def _wants_all(request: Request) -> bool:
+    """Whether every event is to be listed.
+
+    Raises:
+        Problem: the query asks for what would be worse to ignore than to refuse.
+    """
     query = request.target.partition("?")[2]
-    return bool(query) and not _FULL.isdisjoint(parse_qs(query).get("results", ()))
+    if not query:
+        return False
+    wanted = parse_qs(query, keep_blank_values=True)
+    if "dry_run" in wanted:
+        raise Problem("not_supported_yet", "dry_run is not supported yet: nothing was done")
+    return not _FULL.isdisjoint(wanted.get("results", ()))
 
 
 def _answer(results: Results, request_id: str, *, full: bool) -> Reply:

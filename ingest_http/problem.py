@@ -20,6 +20,7 @@ STATUS = {
     "bad_request": 400,
     "bad_body": 400,
     "bad_compression": 400,
+    "not_supported_yet": 400,
     "empty_body": 400,
     "invalid_json": 400,
     "invalid_utf8": 400,

@@ -318,7 +318,7 @@ def test_what_is_no_address_is_refused(value: str) -> None:
         (
             Pointer,
             ["/customer_id", "/a/b/0", "/", "//", "/a~0b~1c", "/é ü", "/~01"],
-            ["", "customer_id", "a/b", "/a~", "/a~2", "/~", "$.a", "#/a"],
+            ["", "customer_id", "a/b", "/a~", "/a~2", "/~", "$.a", "#/a", '/a"', "/a\\", "/\n"],
         ),
         (
             Digest,

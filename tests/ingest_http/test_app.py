@@ -139,6 +139,14 @@ async def test_full_results_tell_where_each_event_is(door: OpenDoor) -> None:
     assert {(each["topic"], each["status"]) for each in answer.results} == {("keyed", "ok")}
 
 
+@pytest.mark.parametrize("query", ["dry_run=1", "results=all&dry_run=1", "dry_run"])
+async def test_a_dry_run_that_cannot_be_done_is_no_real_one(door: OpenDoor, query: str) -> None:
+    """Who asks what would happen must not find that it has happened."""
+    answer = await door.post(target=f"/v1/events/orders?{query}")
+    assert (answer.status, answer.code) == (400, "not_supported_yet")
+    assert door.records() == []
+
+
 async def test_full_results_list_every_kind_of_event_in_order(door: OpenDoor) -> None:
     """Rejects stand between the others, at their own index."""
     answer = await door.post(array(GOOD, b"1", BAD, GOOD), target="/v1/events/keyed?results=all")

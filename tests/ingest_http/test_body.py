@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import json
+import math
 import socket
 import struct
 import time
@@ -474,9 +475,17 @@ async def _longest_callback(
 
 
 def longest_callback(*arguments: Any, **options: Any) -> tuple[float, str]:
-    """The same, on asyncio's own event loop, which can be measured."""
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        return runner.run(_longest_callback(*arguments, **options))
+    """The same on asyncio's own event loop, which can be measured; neighbours only add to it.
+
+    So the least of three measurements counts, or the first one that is short enough.
+    """
+    least = (math.inf, "")
+    for _ in range(3):
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            least = min(least, runner.run(_longest_callback(*arguments, **options)))
+        if least[0] < HELD_SECONDS:
+            break
+    return least
 
 
 @pytest.mark.parametrize(("target", "media", "body"), BODIES.values(), ids=BODIES)

@@ -33,6 +33,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+async def later() -> None:
+    """Let the clock go on, which counts milliseconds only on some event loops."""
+    begun = now()
+    await until(lambda: now() > begun)
+
+
 async def busy(opened: OpenDoor) -> Client:
     """A connection whose request waits for Kafka."""
     opened.producer.reachable.clear()
@@ -166,6 +172,7 @@ async def test_the_longest_idle_connection_makes_room_for_a_newcomer() -> None:
         before = refused("connections")
         clients = [await door.connect() for _ in range(3)]
         for client in (clients[1], clients[2], clients[0]):
+            await later()
             await client.ask(request())
         newcomer = await door.connect()
         await clients[1].closed()
@@ -180,6 +187,8 @@ async def test_a_connection_without_any_request_is_idle_since_it_came() -> None:
     """It goes before one that has been used since."""
     async with open_door(limits={"connections": 2}) as door:
         silent, used = await door.connect(), await door.connect()
+        await until(lambda: len(door.door) == 2)
+        await later()
         await used.ask(request())
         newcomer = await door.connect()
         await silent.closed()

@@ -23,6 +23,7 @@ CODES = {
         "bad_request",
         "bad_body",
         "bad_compression",
+        "not_supported_yet",
         "empty_body",
         "invalid_json",
         "invalid_utf8",
