@@ -160,7 +160,10 @@ class Publisher:
         )
         del values
         await receipt
-        self._tell_runs(road, receipt.runs, indices, ids, results)
+        for run in receipt.runs:
+            self._tell_run(road, run, indices, ids, results)
+            if large:
+                await asyncio.sleep(0)
         if rejects:
             await self._tell_rejects(road, rejects, letters, ticket, results)
         if results.accepted == len(indices):  # the usual end
@@ -196,27 +199,22 @@ class Publisher:
         return receipts
 
     @staticmethod
-    def _tell_runs(
-        road: Road,
-        runs: Sequence[Run],
-        indices: Sequence[int],
-        ids: Sequence[str],
-        results: Results,
+    def _tell_run(
+        road: Road, run: Run, indices: Sequence[int], ids: Sequence[str], results: Results
     ) -> None:
-        """The fates of the events that were submitted; refused ones are told with the rejects."""
-        for run in runs:
-            if run.status is Status.ACKED:
-                results.accepted += len(run.indices)
-                if ids:
-                    place = {"topic": road.source.topic, "partition": run.partition}
-                    for step, position in enumerate(run.indices):
-                        offset = run.offset + step
-                        results.add(indices[position], ids[position], "ok", **place, offset=offset)
-            elif run.status is not Status.REFUSED:
-                status = run.status.value
-                setattr(results, status, getattr(results, status) + len(run.indices))
-                for position, value in zip(run.indices, run.values, strict=True):
-                    results.add(indices[position], id_of(value), status, code=run.code)
+        """The fate of events that were submitted; refused ones are told with the rejects."""
+        if run.status is Status.ACKED:
+            results.accepted += len(run.indices)
+            if ids:
+                place = {"topic": road.source.topic, "partition": run.partition}
+                for step, position in enumerate(run.indices):
+                    offset = run.offset + step
+                    results.add(indices[position], ids[position], "ok", **place, offset=offset)
+        elif run.status is not Status.REFUSED:
+            status = run.status.value
+            setattr(results, status, getattr(results, status) + len(run.indices))
+            for position, value in zip(run.indices, run.values, strict=True):
+                results.add(indices[position], id_of(value), status, code=run.code)
 
     async def _tell_rejects(
         self,
