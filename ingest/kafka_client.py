@@ -82,6 +82,7 @@ def ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
         cafile=settings.ssl_ca_file,
         certfile=settings.ssl_cert_file,
         keyfile=settings.ssl_key_file,
+        password="",  # else OpenSSL asks at the terminal for that of an encrypted key
     )
 
 
