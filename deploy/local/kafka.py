@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -133,8 +134,10 @@ class KafkaNode:
             self._process.wait()
 
     def pause(self) -> None:
-        """Freeze the broker (SIGSTOP): connections stay, nothing is answered."""
+        """Freeze the broker (SIGSTOP): connections stay, nothing is answered from now on."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:  # a process with many threads does not stop at once
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """Let a paused broker go on (SIGCONT)."""
