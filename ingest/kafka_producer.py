@@ -18,7 +18,7 @@ from ingest.kafka_topics import KafkaTopics, TopicLimits
 from ingest.partition_writer import pause_seconds
 from ingest.partitioner import Partitioner
 from ingest.receipt import Receipt, Status
-from ingest.topic import Topic
+from ingest.topic import PROBLEM_SECONDS, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -33,7 +33,7 @@ SWEEP_SECONDS = 0.05
 PROBE_SECONDS = 2.0
 """With no success for this long, Kafka is asked for its metadata to see whether it is there."""
 PREPARE_SECONDS = 30.0
-"""How old may be what is known of the topics."""
+"""How old may be what is known of the topics, when all is well."""
 REST_SECONDS = 0.5
 """How often the supervisor looks around when all is well."""
 REBUILD_SECONDS = 10.0
@@ -135,6 +135,8 @@ class KafkaProducer:
     def succeeded(self) -> None:
         """Kafka acked a batch just now."""
         self._last_success = self._loop.time()
+        if self.connected is False:
+            log.info("kafka_reachable")
         self.connected = True
 
     def in_trouble(self) -> None:
@@ -171,13 +173,20 @@ class KafkaProducer:
     async def _look_after(self) -> None:
         if self.client is None or self._silence() > REBUILD_SECONDS:
             await self._connect()
-        if self._trouble.is_set() or self._loop.time() - self._last_prepared > PREPARE_SECONDS:
+        if self._trouble.is_set() or self._loop.time() - self._last_prepared > self._patience():
             self._trouble.clear()
             await self._prepare()
         if self._silence() > PROBE_SECONDS and self.client is not None:
             if not await self.client.refresh():
                 raise ConnectionError
             self.succeeded()
+
+    def _patience(self) -> float:
+        """How old may be what is known of the topics."""
+        known = (t.problem or (t.writers and t.limits.replicas) for t in self._topics.values())
+        if not all(known):
+            return 0.0  # one was made just now, and not every broker knows it yet
+        return PROBLEM_SECONDS if self.problems else PREPARE_SECONDS
 
     def _silence(self) -> float:
         """Seconds since the client's last success."""
@@ -219,6 +228,7 @@ class KafkaProducer:
             return
         found, problems = await self._admin.prepare(list(self._topics))
         await client.follow(list(found))
+        await client.refresh()  # topics that were followed before may have other partitions now
         for name, limits in found.items():
             if client.forbidden(name):
                 problems[name] = "topic_forbidden"
