@@ -98,9 +98,10 @@ class Exchange(Connection):
             raise
 
     def close(self) -> None:
-        """Hang up."""
-        if self.transport is not None:
-            self.transport.abort()
+        """Hang up, and forget the connection at once: nobody shall ask on it any more."""
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.abort()
 
     def answered(self, status: int, body: bytes) -> None:
         """Hand the answer to who waits for it."""

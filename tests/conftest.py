@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from deploy.local import Cluster
     from deploy.local.cluster import Node
-    from loadtest.answers import Exchange
 
 pytest.register_assert_rewrite("tests.http_door")  # its checks are read in failures like ours
 
@@ -285,11 +284,6 @@ class TimedSender(Sender):
         """Close its connection."""
         if self._exchange is not None:
             self._exchange.close()
-
-    async def _connection(self, url: str) -> Exchange:
-        if self._exchange is not None and not self._exchange.keep:
-            self._exchange = None  # the last answer said that its connection ends
-        return await super()._connection(url)
 
     async def _post(
         self, url: str, key: str, source: str, batch: dict[str, bytes]

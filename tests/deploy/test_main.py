@@ -199,6 +199,6 @@ def test_a_kafka_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
 
 def test_make_run_is_that_program() -> None:
     """With what it needs installed before."""
-    command = ["make", "--dry-run", "run"]
+    command = ["make", "--no-print-directory", "--dry-run", "run"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1].endswith("python -m deploy.local")

@@ -619,8 +619,9 @@ TOPICS = st.from_regex(r"[a-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 SCALARS = (
     st.text() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 )
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\'))
 POINTERS = st.lists(
-    st.text().map(lambda token: "/" + token.replace("~", "~0").replace("/", "~1")), min_size=1
+    NAMES.map(lambda token: "/" + token.replace("~", "~0").replace("/", "~1")), min_size=1
 ).map("".join)
 SOURCES = st.fixed_dictionaries(
     {}, optional={"topic": TOPICS, "key": POINTERS, "type": st.text(min_size=1)}
