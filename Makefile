@@ -29,7 +29,7 @@ bench: $(INSTALLED) ## CPU per event, next to a bare producer; records under loa
 	$(BIN)/python -m loadtest.benchmark --record
 
 ledger: $(INSTALLED) ## send, read back, compare: nothing acknowledged may be missing
-	$(BIN)/python -m loadtest.ledger --seconds 60 --connections 16 --record
+	$(BIN)/python -m loadtest.ledger --seconds 20 --connections 16 --record
 
 frozen: $(INSTALLED) ## a worker's memory at full load while Kafka stands still
 	$(BIN)/python -m loadtest.frozen --record
