@@ -1,7 +1,7 @@
 """How the C library keeps freed memory, which a process that moves megabytes a second should know.
 
 By default glibc gives large blocks back to the kernel as soon as they are freed, so that every
-request body and every Kafka batch is paid for again in page faults: a third of the CPU time of a
+request body and every Kafka batch is paid for again in page faults: a fifth of the CPU time of a
 batch of a hundred events.
 """
 
