@@ -35,27 +35,45 @@ class Verdict(enum.Enum):
     """What an error says about the batch it answers."""
 
     AGAIN = "again"
-    """Kafka's trouble: the same batch later."""
+    """Kafka's trouble: the same batch later, though this one may be written."""
+    NOT_YET = "not_yet"
+    """Kafka's trouble: the same batch later, for this one was not written."""
     REFUSED = "refused"
     """Something in the batch is refused for its content."""
     TOPIC_FORBIDDEN = "topic_forbidden"
     """This principal may not write to the topic."""
     TOPIC_MISSING = "topic_missing"
-    """The topic is not there (any more)."""
+    """No topic can have this name."""
 
+
+class InvalidRecord(kafka_errors.BrokerResponseError):
+    """A record that its topic can never take, such as one without key for a compacted topic.
+
+    aiokafka does not know the code and would tell it as -1, the broker's own defects.
+    """
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "This record has failed the validation on the broker and hence will be rejected."
+
+
+kafka_errors.kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
+INVALID_RECORD: type[BaseException] = kafka_errors.for_code(InvalidRecord.errno)
 
 VERDICTS: dict[type[BaseException], Verdict] = {
     kafka_errors.CorruptRecordException: Verdict.REFUSED,  # 2
     kafka_errors.MessageSizeTooLargeError: Verdict.REFUSED,  # 10
     kafka_errors.RecordListTooLargeError: Verdict.REFUSED,  # 18
     kafka_errors.PolicyViolationError: Verdict.REFUSED,  # 44
-    kafka_errors.UnknownError: Verdict.REFUSED,  # 87, which aiokafka does not know by its name
+    INVALID_RECORD: Verdict.REFUSED,  # 87
     kafka_errors.TopicAuthorizationFailedError: Verdict.TOPIC_FORBIDDEN,  # 29
     kafka_errors.ClusterAuthorizationFailedError: Verdict.TOPIC_FORBIDDEN,  # 31
     kafka_errors.InvalidTopicError: Verdict.TOPIC_MISSING,  # 17
-    kafka_errors.UnknownTopicOrPartitionError: Verdict.TOPIC_MISSING,  # 3
+    # Also told of a new topic that its leader has not heard of yet: the supervisor finds out which.
+    kafka_errors.UnknownTopicOrPartitionError: Verdict.NOT_YET,  # 3
+    kafka_errors.NotEnoughReplicasError: Verdict.NOT_YET,  # 19
 }
-CERTAIN = frozenset({Verdict.TOPIC_FORBIDDEN, Verdict.TOPIC_MISSING})
+CERTAIN = frozenset(Verdict) - {Verdict.AGAIN}
 """Verdicts after which the batch is certainly not in Kafka, unless an earlier attempt landed."""
 NOT_READY = kafka_errors.NodeNotReadyError()
 """The leader is unknown or not connected: nothing was handed over."""
@@ -113,9 +131,6 @@ class KafkaClient:
 
     ERRORS = (kafka_errors.KafkaError, OSError, TimeoutError)
     """What calls raise when Kafka is in trouble."""
-    retry_seconds = 0.1
-    """aiokafka sends a batch again after this pause: an error that came sooner is of the first and
-    only attempt."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         compression = None if settings.compression == "none" else settings.compression
@@ -126,10 +141,12 @@ class KafkaClient:
             compression_type=compression,
             max_batch_size=MAX_RECORD_BYTES,
             linger_ms=0,
-            retry_backoff_ms=int(self.retry_seconds * 1000),
             metadata_max_age_ms=60_000,
             **connection_arguments(settings),
         )
+        # Batches are born expired, so that aiokafka never sends one twice: while it waits to do so,
+        # all that is for the same broker waits, and its last error hides what the first was.
+        self._producer._message_accumulator._batch_ttl = -1.0  # noqa: SLF001
 
     async def start(self) -> None:
         """Connect to one of the bootstrap servers.
@@ -209,14 +226,19 @@ class KafkaClient:
         return builder
 
     async def send(self, builder: Any, topic: str, partition: int) -> int:
-        """Write a batch; returns the offset of its first record.
+        """Write a batch, in one attempt; returns the offset of its first record.
 
         Raises:
             KafkaError, TimeoutError: see `verdict_on` and `was_sent`.
         """
         async with asyncio.timeout(self._bound):
-            done = await self._producer.send_batch(builder, topic, partition=partition)
-            metadata = await done
+            try:
+                done = await self._producer.send_batch(builder, topic, partition=partition)
+                metadata = await done
+            except kafka_errors.KafkaError as error:
+                if error.invalid_metadata:  # another broker leads: ask which
+                    self._producer.client.force_metadata_update()
+                raise
         return int(metadata.offset)
 
     @staticmethod

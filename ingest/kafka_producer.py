@@ -34,6 +34,10 @@ PROBE_SECONDS = 2.0
 """With no success for this long, Kafka is asked for its metadata to see whether it is there."""
 PREPARE_SECONDS = 30.0
 """How old may be what is known of the topics, when all is well."""
+DOUBT_SECONDS = 5.0
+"""How old may be the limits of topics that refuse something."""
+LOOK_SECONDS = 2.0
+"""How long a writer waits for the limits of now before it goes on without them."""
 REST_SECONDS = 0.5
 """How often the supervisor looks around when all is well."""
 REBUILD_SECONDS = 10.0
@@ -46,8 +50,12 @@ class KafkaProducer:
     Args:
         kafka: how to reach the cluster.
         topics: whether and how missing topics are created.
-        names: the topics that will be written to.
+        names: the topics that will be written to; see `follow`.
     """
+
+    idle_seconds = 60.0
+    """How long a topic that is not followed any more is kept with nothing to write: longer than
+    requests last that know it."""
 
     def __init__(self, kafka: KafkaSettings, topics: TopicSettings, names: Iterable[str]) -> None:
         self.client: KafkaClient | None = None
@@ -55,8 +63,9 @@ class KafkaProducer:
         self.linger_seconds = kafka.linger_seconds
         self._settings = kafka
         self._loop = asyncio.get_running_loop()
-        partitioner = Partitioner()
-        self._topics = {name: Topic(name, self, partitioner) for name in sorted(set(names))}
+        self._partitioner = Partitioner()
+        self._topics: dict[str, Topic] = {}
+        self._leaving: dict[str, float] = {}  # not followed -> when it was last seen to be used
         self._admin = KafkaTopics(kafka, topics)
         self._deadlines = Deadlines()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -64,6 +73,7 @@ class KafkaProducer:
         self._last_success = self._last_prepared = float("-inf")
         self._warned: set[str] = set()
         self._stopping = False
+        self.follow(names)
 
     # What front doors use.
 
@@ -79,7 +89,7 @@ class KafkaProducer:
         while any(topic.pending for topic in self._topics.values()) and self._loop.time() < limit:
             await asyncio.sleep(0.01)
         self._stopping = True
-        for topic in self._topics.values():
+        for topic in tuple(self._topics.values()):
             await topic.stop()
         for task in self._tasks:
             task.cancel()
@@ -94,13 +104,44 @@ class KafkaProducer:
 
     @property
     def problems(self) -> dict[str, str]:
-        """Unusable topic -> reason."""
-        return {name: topic.problem for name, topic in self._topics.items() if topic.problem}
+        """Unusable topic that is followed -> reason."""
+        return {
+            name: topic.problem
+            for name, topic in self._topics.items()
+            if topic.problem and name not in self._leaving
+        }
+
+    def follow(self, names: Iterable[str]) -> None:
+        """See `ingest.producer.Producer.follow`."""
+        wanted, now = set(names), self._loop.time()
+        for name in self._topics.keys() - wanted:
+            self._leaving.setdefault(name, now)
+        for name in sorted(wanted):
+            self._known(name)
+            if self._leaving.pop(name, None) is not None:
+                self._trouble.set()
 
     def value_limit(self, topic: str) -> int:
         """See `ingest.producer.Producer.value_limit`."""
-        overhead = BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES
-        return self._topics[topic].limits.max_message_bytes - overhead
+        known = self._topics.get(topic)
+        limits = known.limits if known is not None else TopicLimits()
+        return limits.max_message_bytes - BATCH_OVERHEAD_BYTES - RECORD_OVERHEAD_BYTES
+
+    def preview(
+        self,
+        topic: str,
+        values: list[bytes],
+        *,
+        keys: list[bytes | None] | None = None,
+        headers: list[Header] | None = None,
+    ) -> list[str]:
+        """See `ingest.producer.Producer.preview`."""
+        count = len(values)
+        segment = Segment(Receipt(count), range(count), values, keys, headers or [], None, 0)
+        codes = self._known(topic).preview(segment)
+        if self.connected and not self._stopping:
+            return codes
+        return [code or "kafka_unavailable" for code in codes]
 
     def submit(  # noqa: PLR0913 - see Producer.submit
         self,
@@ -125,7 +166,7 @@ class KafkaProducer:
         if self._stopping:
             segment.failed(Status.RETRY, "shutting_down")
             return receipt
-        self._topics[topic].append(segment)
+        (self._topics.get(topic) or self._known(topic)).append(segment)
         if deadline is not None and not receipt.answered:
             self._deadlines.add(deadline, receipt)
         return receipt
@@ -143,7 +184,38 @@ class KafkaProducer:
         """An attempt failed: look after connection and topics now."""
         self._trouble.set()
 
+    def in_doubt(self) -> None:
+        """A topic's limits refused something: have them read again, unless that was just done."""
+        if self._loop.time() - self._last_prepared > DOUBT_SECONDS:
+            self._trouble.set()
+
+    async def look_again(self) -> None:
+        """Have the limits of the topics read now, and wait for it, but not for long."""
+        asked = self._loop.time()
+        self._trouble.set()
+        while self._last_prepared < asked > self._loop.time() - LOOK_SECONDS:
+            await asyncio.sleep(0.01)
+
     # Connection and topics.
+
+    def _known(self, name: str) -> Topic:
+        """A topic; one that is not followed (any more) is taken up for a while."""
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = Topic(name, self, self._partitioner)
+            self._leaving[name] = self._loop.time()
+            self._trouble.set()
+        return topic
+
+    async def _let_go(self) -> None:
+        """Let go of topics that are not followed any more and have been idle for long."""
+        now = self._loop.time()
+        for name, used in tuple(self._leaving.items()):
+            if self._topics[name].pending:
+                self._leaving[name] = now
+            elif now - used > self.idle_seconds:
+                del self._leaving[name]
+                await self._topics.pop(name).stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -171,6 +243,7 @@ class KafkaProducer:
             await self._rest(pause_seconds(failures) if failures else REST_SECONDS)
 
     async def _look_after(self) -> None:
+        await self._let_go()
         if self.client is None or self._silence() > REBUILD_SECONDS:
             await self._connect()
         if self._trouble.is_set() or self._loop.time() - self._last_prepared > self._patience():
@@ -226,7 +299,9 @@ class KafkaProducer:
         client = self.client
         if client is None:
             return
-        found, problems = await self._admin.prepare(list(self._topics))
+        begun = self._loop.time()
+        names = list(self._topics)
+        found, problems = await self._admin.prepare(names, self._topics.keys() - self._leaving)
         await client.follow(list(found))
         await client.refresh()  # topics that were followed before may have other partitions now
         for name, limits in found.items():
@@ -236,8 +311,8 @@ class KafkaProducer:
                 self._warn_about_durability(name, limits)
                 await self._topics[name].usable(limits, count)
         for name, problem in problems.items():
-            self._topics[name].give_up(problem)
-        self._last_prepared = self._loop.time()
+            self._topics[name].give_up(problem, rest_seconds=0.0)
+        self._last_prepared = begun
 
     def _warn_about_durability(self, name: str, limits: TopicLimits) -> None:
         """One copy only is what a broker's disk can lose: say so once."""

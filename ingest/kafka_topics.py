@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import aiokafka.errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
 from structlog import get_logger
 
 from ingest.kafka_client import connection_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 
     from ingest.settings import KafkaSettings, TopicSettings
 
@@ -25,6 +26,7 @@ DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own default of ``max.message.bytes``, used where we may not read the topic's."""
 
 
+FORBIDDEN = kafka_errors.TopicAuthorizationFailedError.errno
 SAFE_REPLICATION = 3
 """Copies to ask for, as far as there are brokers, where we may not read the broker's default."""
 
@@ -38,12 +40,14 @@ class TopicLimits:
         min_insync_replicas: replicas that must have a record before it counts as written.
         replicas: copies that the least replicated partition has.
         compacted: whether every record needs a key.
+        read: whether the topic's settings could be read; else these are assumptions.
     """
 
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     min_insync_replicas: int = 0
     replicas: int = 0
     compacted: bool = False
+    read: bool = False
 
 
 class KafkaTopics:
@@ -54,8 +58,10 @@ class KafkaTopics:
         self._topics = topics
         self._bound = 3 * kafka.request_timeout_seconds
 
-    async def prepare(self, names: Sequence[str]) -> tuple[dict[str, TopicLimits], dict[str, str]]:
-        """See that ``names`` exist, and read their limits.
+    async def prepare(
+        self, names: Sequence[str], wanted: Container[str]
+    ) -> tuple[dict[str, TopicLimits], dict[str, str]]:
+        """See that ``names`` exist, and read their limits; create those that are ``wanted``.
 
         Returns:
             The limits of every usable topic, and a reason for every unusable one.
@@ -64,12 +70,11 @@ class KafkaTopics:
             KafkaError, OSError, TimeoutError: Kafka cannot be reached now.
         """
         async with asyncio.timeout(self._bound), self._admin() as admin:
-            # All topics are asked for: asking by name would create them where the broker does so.
-            replicas = _replicas(await admin.describe_topics())
-            missing = [name for name in names if name not in replicas]
-            problems = await self._create(admin, missing) if missing else {}
+            replicas, problems = await self._look_up(admin, names)
+            missing = [name for name in names if name not in replicas and name not in problems]
             if missing:
-                replicas = _replicas(await admin.describe_topics())
+                problems |= await self._create(admin, missing, wanted)
+                replicas |= (await self._look_up(admin, missing))[0]
             usable = [name for name in names if name not in problems]
             return await self._limits(admin, usable, replicas), problems
 
@@ -82,10 +87,28 @@ class KafkaTopics:
         finally:
             await admin.close()
 
-    async def _create(self, admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, str]:
+    @staticmethod
+    async def _look_up(
+        admin: AIOKafkaAdminClient, names: Sequence[str]
+    ) -> tuple[dict[str, int], dict[str, str]]:
+        """Topic name -> copies of its least replicated partition; and the reason why it is hidden.
+
+        Creates none, not even on a broker that creates topics on first use.
+        """
+        request = MetadataRequest(list(names), allow_auto_topic_creation=False)
+        answer: Any = await admin._send_request(request)  # noqa: SLF001 - describe_topics may create
+        topics = answer.to_object()["topics"]
+        forbidden = [each["topic"] for each in topics if each["error_code"] == FORBIDDEN]
+        return _replicas(topics), dict.fromkeys(forbidden, "topic_forbidden")
+
+    async def _create(
+        self, admin: AIOKafkaAdminClient, missing: Sequence[str], wanted: Container[str]
+    ) -> dict[str, str]:
         """Create topics; the reason for each that could not be."""
-        if not self._topics.create:
-            return dict.fromkeys(names, "topic_missing")
+        names = [name for name in missing if name in wanted] if self._topics.create else []
+        problems = dict.fromkeys((name for name in missing if name not in names), "topic_missing")
+        if not names:
+            return problems
         replication = self._topics.replication_factor
         try:
             if replication == -1:  # aiokafka's CreateTopics is older than KIP-464: it must be told
@@ -93,8 +116,8 @@ class KafkaTopics:
                 log.info("using_brokers_default", setting="replication_factor", value=replication)
             errors = await self._request_creation(admin, names, replication)
         except kafka_errors.IncompatibleBrokerVersion:
-            return {}  # a broker without CreateTopics creates on first use (librdkafka's mock)
-        return self._report(errors)
+            return problems  # a broker without it creates on first use (librdkafka's mock)
+        return problems | self._report(errors)
 
     async def _request_creation(
         self, admin: AIOKafkaAdminClient, names: Sequence[str], replication: int
@@ -172,4 +195,5 @@ def _topic_limits(config: Mapping[str, str], replicas: int) -> TopicLimits:
         max_message_bytes=int(config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES)),
         min_insync_replicas=int(config.get("min.insync.replicas", 0)),
         compacted="compact" in config.get("cleanup.policy", "delete"),
+        read=bool(config),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,11 +17,11 @@ from structlog import get_logger
 
 from ingest import metrics
 from ingest.accumulator import PartitionQueue, Segment, cut
-from ingest.kafka_client import CERTAIN, NOT_READY, KafkaClient, Verdict, verdict_on
+from ingest.kafka_client import CERTAIN, INVALID_RECORD, NOT_READY, KafkaClient, Verdict, verdict_on
 from ingest.receipt import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 log = get_logger(__name__)
 
@@ -51,6 +52,12 @@ class Link(Protocol):
     def in_trouble(self) -> None:
         """An attempt failed: somebody should look after connection and topics."""
 
+    def in_doubt(self) -> None:
+        """A topic's limits refused something: they may have been changed."""
+
+    async def look_again(self) -> None:
+        """Wait until the limits of the topics are those of now, but not for long."""
+
 
 class Topic(Protocol):
     """What a writer needs to know of its topic."""
@@ -64,6 +71,12 @@ class Topic(Protocol):
 
     def begun(self, number: int) -> None:
         """Partition ``number`` begins a batch: keyless records go on with another one."""
+
+    def screen(self, segments: Sequence[Segment]) -> list[Segment]:
+        """Refuse what the limits of now rule out; the others."""
+
+    def learn(self, refused: Segment) -> None:
+        """Kafka finds this one record invalid."""
 
     def give_up(self, problem: str) -> None:
         """The topic cannot be used, for the reason ``problem``."""
@@ -79,7 +92,8 @@ class PartitionWriter:
         self._link = link
         self._topic = topic
         self._wake = asyncio.Event()
-        self._current: list[Segment] = []
+        self._pieces: list[list[Segment]] = []  # of the batch that is being written
+        self._looked = False  # for its sake, at the limits of now
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run())
 
@@ -90,7 +104,8 @@ class PartitionWriter:
 
     def open_segments(self) -> Iterator[Segment]:
         """What is queued or being written."""
-        yield from self._current
+        for piece in self._pieces:
+            yield from piece
         yield from self.queue.segments
 
     async def stop(self) -> list[Segment]:
@@ -98,7 +113,7 @@ class PartitionWriter:
         self._task.cancel()
         await asyncio.wait([self._task])
         left = [segment for segment in self.open_segments() if not segment.done]
-        self._current = []
+        self._pieces = []
         self.queue = PartitionQueue()
         return left
 
@@ -110,14 +125,16 @@ class PartitionWriter:
                 await wake.wait()
                 await self._linger()
             self._topic.begun(self.number)
-            self._current = queue.take(self._topic.batch_bytes)
+            self._pieces, self._looked = [queue.take(self._topic.batch_bytes)], False
             try:
-                await self._write(self._current)
+                while self._pieces:
+                    refusal = await self._write(self._pieces[0])
+                    self._pieces[:1] = await self._instead_of(refusal) if refusal else []
             except Exception:
                 log.exception("writer_failed", topic=self._topic.name, partition=self.number)
-                for segment in self._current:
+                for segment in chain.from_iterable(self._pieces):
                     segment.expire()
-            self._current = []
+                self._pieces = []
 
     async def _linger(self) -> None:
         """Wait for company, as long as the queue grows, but at most the linger time."""
@@ -128,8 +145,8 @@ class PartitionWriter:
             for _ in range(LINGER_TURNS):
                 await asyncio.sleep(0)
 
-    async def _write(self, segments: list[Segment]) -> None:
-        """Write one batch, however many attempts it takes."""
+    async def _write(self, segments: list[Segment]) -> BaseException | None:
+        """Write one batch, however many attempts it takes; the error when it was refused."""
         attempt = 0
         while segments:
             error = await self._attempt(segments)
@@ -137,17 +154,19 @@ class PartitionWriter:
                 break
             verdict = verdict_on(error)
             if verdict is Verdict.REFUSED:
-                await self._halve(segments)
-                break
-            if verdict is not Verdict.AGAIN:
+                self.failing = False
+                return error
+            if verdict not in {Verdict.AGAIN, Verdict.NOT_YET}:
                 self._topic.give_up(verdict.value)
             self.failing = True
             self._link.in_trouble()
             await asyncio.sleep(pause_seconds(attempt))
             attempt += 1
-            segments = self._still_wanted(segments)
+            for piece in self._pieces:
+                piece[:] = self._still_wanted(piece)
             self.queue.discard_done()
         self.failing = False
+        return None
 
     async def _attempt(self, segments: list[Segment]) -> BaseException | None:
         """Hand a batch over once; the error, or None when Kafka has it."""
@@ -164,7 +183,7 @@ class PartitionWriter:
         try:
             offset = await client.send(builder, self._topic.name, self.number)
         except (Exception, asyncio.CancelledError) as error:  # aiokafka raises what it likes
-            certain = verdict_on(error) in CERTAIN and perf_counter() - begun < client.retry_seconds
+            certain = verdict_on(error) in CERTAIN
             # Where our patience ended, aiokafka still has the batch and may send it yet.
             maybe = client.was_sent(builder) or isinstance(error, OUR_PATIENCE)
             for segment in segments:
@@ -186,16 +205,35 @@ class PartitionWriter:
         if late:
             metrics.LATE_ACKS.labels(self._topic.name).inc(late)
 
-    async def _halve(self, segments: list[Segment]) -> None:
-        """Find the refused records by halving, so that the innocent ones survive."""
-        total = sum(map(len, segments))
-        if total == 1:
-            segments[0].failed(Status.REFUSED, "refused_by_kafka")
-            return
-        first, rest = cut(segments, total // 2)
-        self._current = [*first, *rest]
-        await self._write(first)
-        await self._write(rest)
+    async def _instead_of(self, refusal: BaseException) -> list[list[Segment]]:
+        """What to write instead of the refused batch, so that its innocent records survive.
+
+        What the topic's limits leave of it, which may have changed; else its halves.
+        """
+        refused = self._pieces[0]
+        parts = self._within_limits(refused)
+        if parts == [refused] and not self._looked:
+            self._looked = True
+            await self._link.look_again()
+            parts = self._within_limits(refused)
+        if parts != [refused]:
+            return parts
+        total = sum(map(len, refused))
+        if total > 1:
+            return list(cut(refused, total // 2))
+        if isinstance(refusal, INVALID_RECORD):
+            self._topic.learn(refused[0])
+        refused[0].failed(Status.REFUSED, "refused_by_kafka")
+        return []
+
+    def _within_limits(self, segments: list[Segment]) -> list[list[Segment]]:
+        """``segments`` in batches that fit the topic, without records that never will."""
+        queue = PartitionQueue()
+        queue.put_back(self._topic.screen(segments))
+        batches = []
+        while queue:
+            batches.append(queue.take(self._topic.batch_bytes))
+        return batches
 
     def _still_wanted(self, segments: list[Segment]) -> list[Segment]:
         """What to try again: neither answered at its deadline nor for an unusable topic."""

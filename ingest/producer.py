@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ingest.receipt import Receipt
 
@@ -48,6 +48,34 @@ class Producer(Protocol):
         """
         ...
 
+    def preview(
+        self,
+        topic: str,
+        values: list[bytes],
+        *,
+        keys: list[bytes | None] | None = None,
+        headers: list[Header] | None = None,
+    ) -> list[str]:
+        """What would become of a batch that was submitted now; nothing is written.
+
+        Returns:
+            For each record ``""`` when it would be written, else the code that it would get:
+            ``event_too_large`` or ``refused_by_kafka`` by the limits of ``topic`` as they are
+            known, ``topic_unavailable``, ``kafka_unavailable`` when there is no connection.
+        """
+        ...
+
+    def follow(self, names: Iterable[str]) -> None:
+        """Have ``names`` as the topics that are written to from now on; returns at once.
+
+        New ones are prepared soon. Others may still be submitted to: they are let go when they have
+        been idle for a while, and are neither created nor told of as problems any more.
+        """
+        ...
+
     def value_limit(self, topic: str) -> int:
-        """The bytes of value, key and headers together that one record of ``topic`` may have."""
+        """The bytes of value, key and headers together that one record of ``topic`` may have.
+
+        Kafka's default where the topic is not known (yet).
+        """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -100,42 +101,67 @@ class Topic:
         healthy = [writer for writer in following if not writer.failing] or following
         self._sticky = min(healthy, key=lambda writer: writer.queue.size).number
 
+    def preview(self, segment: Segment) -> list[str]:
+        """The code that `append` would give to each record now; empty where it is queued."""
+        if self.problem:
+            return ["topic_unavailable"] * len(segment)
+        codes = [""] * len(segment)
+        for code, positions in self._hopeless(segment).items():
+            for position in positions:
+                codes[position] = code
+        return codes
+
     def _refuse_hopeless(self, segment: Segment) -> Segment | None:
         """Refuse the records that this topic can never take; the others, None if none is left."""
-        limit = self.limits.max_message_bytes - BATCH_OVERHEAD_BYTES
-        keyless_refused = self.limits.compacted and (segment.keys is None or None in segment.keys)
-        if segment.size <= limit and not keyless_refused:
+        hopeless = self._hopeless(segment)
+        if not hopeless:
             return segment
-        left = self._refuse(segment, self._too_large(segment, limit), "event_too_large")
-        if left is not None and keyless_refused:
-            keys = left.keys or [None] * len(left)
-            keyless = {i for i, key in enumerate(keys) if key is None}
-            left = self._refuse(left, keyless, "refused_by_kafka")
-        return left
-
-    @staticmethod
-    def _too_large(segment: Segment, limit: int) -> set[int]:
-        if segment.size <= limit:
-            return set()
-        return {i for i, size in enumerate(segment.record_sizes()) if size > limit}
-
-    @staticmethod
-    def _refuse(segment: Segment, positions: set[int], code: str) -> Segment | None:
-        """Refuse the records at ``positions``; the rest of the segment, None if nothing is."""
-        if not positions:
-            return segment
-        bad = segment.select(sorted(positions))
-        good = segment.select([i for i in range(len(segment)) if i not in positions])
-        segment.receipt.replace(segment, *(part for part in (bad, good) if len(part)))
-        bad.failed(Status.REFUSED, code)
+        self._link.in_doubt()
+        bad = {code: segment.select(positions) for code, positions in hopeless.items()}
+        refused = set().union(*hopeless.values())
+        good = segment.select([i for i in range(len(segment)) if i not in refused])
+        segment.receipt.replace(segment, *bad.values(), *([good] if len(good) else []))
+        for code, part in bad.items():
+            part.failed(Status.REFUSED, code)
         return good if len(good) else None
 
-    def give_up(self, problem: str) -> None:
-        """Answer everything that waits: the topic cannot be used, for the reason ``problem``."""
+    def screen(self, segments: Sequence[Segment]) -> list[Segment]:
+        """Refuse what the limits of now rule out; the others."""
+        left = [self._refuse_hopeless(segment) for segment in segments if not segment.done]
+        return [segment for segment in left if segment is not None]
+
+    def learn(self, refused: Segment) -> None:
+        """Kafka finds this one record invalid: assume why, where its settings cannot be read.
+
+        Else a batch full of records without key would be refused one by one.
+        """
+        if not self.limits.read and (refused.keys is None or None in refused.keys):
+            self.limits = dataclasses.replace(self.limits, compacted=True)
+
+    def _hopeless(self, segment: Segment) -> dict[str, list[int]]:
+        """Code -> positions of the records that this topic can never take; usually none."""
+        limit = self.limits.max_message_bytes - BATCH_OVERHEAD_BYTES
+        keys = segment.keys
+        keyless_refused = self.limits.compacted and (keys is None or None in keys)
+        if segment.size <= limit and not keyless_refused:
+            return {}
+        found: dict[str, list[int]] = {}
+        for position, size in enumerate(segment.record_sizes()):
+            if size > limit:
+                found.setdefault("event_too_large", []).append(position)
+            elif keyless_refused and (keys is None or keys[position] is None):
+                found.setdefault("refused_by_kafka", []).append(position)
+        return found
+
+    def give_up(self, problem: str, rest_seconds: float = PROBLEM_SECONDS) -> None:
+        """Answer everything that waits: the topic cannot be used, for the reason ``problem``.
+
+        It is not tried again for ``rest_seconds``, though it may look usable.
+        """
         if not self.problem:
             log.error("topic_unavailable", topic=self.name, reason=problem)
         self.problem = problem
-        self._rest_until = monotonic() + PROBLEM_SECONDS
+        self._rest_until = monotonic() + rest_seconds
         for queue in [self._parked, *(writer.queue for writer in self.writers)]:
             for segment in queue.take_all():
                 status = Status.UNKNOWN if segment.handed_over else Status.RETRY

@@ -31,12 +31,18 @@ class Record:
 
 @dataclass
 class MemoryTopic:
-    """A topic in memory."""
+    """A topic in memory.
+
+    Attributes:
+        refuses: values that Kafka refuses, which nobody knows before.
+        problem: why it cannot be used.
+    """
 
     partitions: int = 4
     max_message_bytes: int = 1_048_588
     compacted: bool = False
     refuses: frozenset[bytes] = frozenset()
+    problem: str = ""
     records: list[Record] = field(default_factory=list)
 
 
@@ -44,12 +50,14 @@ class MemoryProducer:
     """See `ingest.producer.Producer`.
 
     Attributes:
+        followed: the topics that were named last.
         reachable: while False nothing is handed over, and what waits is withdrawn at its deadline.
         answering: while False records are handed over, but their acks are held back.
     """
 
     def __init__(self, topics: dict[str, MemoryTopic]) -> None:
         self.topics = topics
+        self.followed = set(topics)
         self.reachable = asyncio.Event()
         self.answering = asyncio.Event()
         self.reachable.set()
@@ -66,10 +74,40 @@ class MemoryProducer:
         for task in self._tasks:
             task.cancel()
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Unusable topic that is followed -> reason."""
+        topics = ((name, self._topic(name).problem) for name in sorted(self.followed))
+        return {name: problem for name, problem in topics if problem}
+
+    def follow(self, names: Iterable[str]) -> None:
+        """See `ingest.producer.Producer.follow`."""
+        self.followed = set(names)
+
     def value_limit(self, topic: str) -> int:
         """See `ingest.producer.Producer.value_limit`."""
         overhead = BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES
-        return self.topics[topic].max_message_bytes - overhead
+        return self._topic(topic).max_message_bytes - overhead
+
+    def preview(
+        self,
+        topic: str,
+        values: list[bytes],
+        *,
+        keys: list[bytes | None] | None = None,
+        headers: list[Header] | None = None,
+    ) -> list[str]:
+        """See `ingest.producer.Producer.preview`."""
+        count = len(values)
+        segment = Segment(Receipt(count), range(count), values, keys, headers or [], None, 0)
+        where = self._topic(topic)
+        if where.problem:
+            return ["topic_unavailable"] * count
+        otherwise = "" if self.reachable.is_set() else "kafka_unavailable"
+        return [code or otherwise for code in _codes(where, segment)]
+
+    def _topic(self, name: str) -> MemoryTopic:
+        return self.topics.setdefault(name, MemoryTopic())
 
     def submit(
         self,
@@ -93,9 +131,13 @@ class MemoryProducer:
         if self._stopping:
             segment.failed(Status.RETRY, "shutting_down")
             return receipt
-        parts = self._parts(self.topics[topic], segment)
+        where = self._topic(topic)
+        if where.problem:
+            segment.failed(Status.RETRY, "topic_unavailable")
+            return receipt
+        parts = self._parts(where, segment)
         receipt.parts.extend(parts.values())
-        work = [self._write(self.topics[topic], number, part) for number, part in parts.items()]
+        work = [self._write(where, number, part) for number, part in parts.items()]
         task = asyncio.get_running_loop().create_task(self._write_all(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -122,13 +164,9 @@ class MemoryProducer:
         if segment.done:
             return
         good, refused = [], {}
-        sizes = segment.record_sizes()
-        for position, value in enumerate(segment.values):
-            keyless = segment.keys is None or segment.keys[position] is None
-            if sizes[position] > topic.max_message_bytes - BATCH_OVERHEAD_BYTES:
-                refused.setdefault("event_too_large", []).append(position)
-            elif (topic.compacted and keyless) or value in topic.refuses:
-                refused.setdefault("refused_by_kafka", []).append(position)
+        for position, code in enumerate(_codes(topic, segment)):
+            if code or segment.values[position] in topic.refuses:
+                refused.setdefault(code or "refused_by_kafka", []).append(position)
             else:
                 good.append(position)
         accepted = segment.select(good)
@@ -150,3 +188,17 @@ class MemoryProducer:
         await self.answering.wait()
         segment.in_flight = False
         segment.acked(number, first)
+
+
+def _codes(topic: MemoryTopic, segment: Segment) -> list[str]:
+    """Why ``topic`` can never take each record; empty where it can."""
+    limit = topic.max_message_bytes - BATCH_OVERHEAD_BYTES
+    keys = segment.keys or [None] * len(segment)
+    return [
+        "event_too_large"
+        if size > limit
+        else "refused_by_kafka"
+        if topic.compacted and key is None
+        else ""
+        for size, key in zip(segment.record_sizes(), keys, strict=True)
+    ]

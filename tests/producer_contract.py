@@ -209,6 +209,54 @@ class ProducerContract:
         assert receipt.settled
         assert settled == [True]
 
+    async def test_a_preview_writes_nothing(self, world: World) -> None:
+        """It says what would become of each record, and that is all."""
+        values = [b"previewed", b"this too"]
+        keys: list[bytes | None] = [b"k", None]
+        headers = [("n", b"v")]
+        assert world.producer.preview(world.plain, values) == ["", ""]
+        assert world.producer.preview(world.plain, values, keys=keys, headers=headers) == ["", ""]
+        assert world.producer.preview(world.plain, []) == []
+        assert values == [b"previewed", b"this too"]
+        receipt = await world.producer.submit(
+            world.plain, [b"v"], timestamp_ms=TIME_MS, deadline=deadline()
+        )
+        assert receipt.acked
+        assert [record.value for record in await world.read(world.plain)] == [b"v"]
+
+    async def test_a_topic_that_is_followed_later_is_written_to(self, world: World) -> None:
+        """What is submitted at once waits until the topic is ready; others are not disturbed."""
+        late = f"{world.plain}-late"
+        world.producer.follow([world.plain, late])
+        receipts = [
+            world.producer.submit(topic, [b"v"], timestamp_ms=TIME_MS, deadline=deadline())
+            for topic in (late, world.plain)
+        ]
+        assert [(await receipt).acked for receipt in receipts] == [True, True]
+        assert [record.value for record in await world.read(late)] == [b"v"]
+
+    async def test_requests_under_way_may_write_to_a_topic_that_is_followed_no_more(
+        self, world: World
+    ) -> None:
+        """Before it is let go, and before it is followed again, as after."""
+        for names in ([], [world.plain]):
+            world.producer.follow(names)
+            assert world.producer.preview(world.plain, [b"v"]) == [""]
+            receipt = await world.producer.submit(
+                world.plain, [b"v"], timestamp_ms=TIME_MS, deadline=deadline()
+            )
+            assert receipt.acked
+
+    async def test_a_topic_that_nobody_knows_is_no_error(self, world: World) -> None:
+        """Every question about it, and every record for it, gets an answer."""
+        unknown = f"{world.plain}-unknown"
+        assert world.producer.value_limit(unknown) > 1_000_000
+        assert len(world.producer.preview(unknown, [b"v"])) == 1
+        receipt = await world.producer.submit(
+            unknown, [b"v"], timestamp_ms=TIME_MS, deadline=deadline(5.0)
+        )
+        assert len(statuses(receipt, 1)) == 1
+
     async def test_after_stop_nothing_is_taken(self, world: World) -> None:
         """A batch that comes too late is certainly not in Kafka."""
         await world.producer.stop(5.0)
@@ -229,6 +277,23 @@ class LimitsContract:
         )
         ok = (Status.ACKED, "")
         assert statuses(receipt, 3) == [ok, (Status.REFUSED, "event_too_large"), ok]
+
+    async def test_a_preview_knows_the_limits(self, world: LimitedWorld) -> None:
+        """For each record on its own the code that submitting it would bring."""
+        preview = world.producer.preview
+        values = [b"small", b"x" * 20_000, b"small too"]
+        assert preview(world.small, values) == ["", "event_too_large", ""]
+        keys: list[bytes | None] = [b"key", b"x" * 20_000, None]
+        assert preview(world.small, [b"v"] * 3, keys=keys) == ["", "event_too_large", ""]
+        assert preview(world.small, [b"v"], headers=[("n", b"x" * 20_000)]) == ["event_too_large"]
+        assert preview(world.compacted, [b"v"] * 3, keys=keys) == ["", "", "refused_by_kafka"]
+        assert preview(world.compacted, [b"v"] * 2) == ["refused_by_kafka"] * 2
+
+    async def test_a_preview_agrees_at_the_very_limit(self, world: LimitedWorld) -> None:
+        """To the byte, as ``value_limit`` says."""
+        limit = world.producer.value_limit(world.small)
+        values = [b"x" * limit, b"x" * (limit + 1)]
+        assert world.producer.preview(world.small, values) == ["", "event_too_large"]
 
     async def test_refused_records_come_back_with_their_values(self, world: LimitedWorld) -> None:
         """Whoever submitted them need not have kept them."""

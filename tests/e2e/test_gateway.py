@@ -263,7 +263,7 @@ async def test_an_event_that_is_too_large_for_its_topic_is_rejected_alone(
 async def test_what_kafka_refuses_is_rejected_alone(
     kafka: Kafka, start_client: Callable[..., Client]
 ) -> None:
-    """The limit was lowered meanwhile: the broker's refusal hits one event, which is kept."""
+    """The limit was lowered meanwhile: the refusal hits one event, which is kept."""
     topic, letters = kafka.create(kafka.new_name()), kafka.new_name("letters")
     client = start_client({"dead_letter": {"topic": letters}, "sources.load": {"topic": topic}})
     kafka.configure(topic, "max.message.bytes", "2000")
@@ -272,10 +272,10 @@ async def test_what_kafka_refuses_is_rejected_alone(
     answer = await client.post("load", b'[{"id":"a"},%b,{"id":"b"}]' % large)
     assert (answer.status, answer.document["accepted"]) == (200, 2)
     (result,) = answer.results
-    assert (result["index"], result["id"], result["code"]) == (1, "l", "refused_by_kafka")
+    assert (result["index"], result["id"], result["code"]) == (1, "l", "event_too_large")
     (letter,) = letters_of(kafka, letters, answer)
     assert letter.value == large
-    assert dict(letter.headers) == letter_headers(topic, "load", answer, result, "KAFKA_PRODUCE")
+    assert dict(letter.headers) == letter_headers(topic, "load", answer, result)
     assert {json.loads(record.value)["id"] for record in kafka.read(topic)} == {"a", "b"}
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ingest.producer import Header
+    from tests.conftest import Kafka
 
 SASL = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "ingest", "sasl_password": "s3cret"}
 PROTOCOLS = [
@@ -48,6 +49,7 @@ PROTOCOLS = [
 @pytest.mark.parametrize(
     ("code", "verdict"),
     [
+        (-1, Verdict.AGAIN),  # UNKNOWN_SERVER_ERROR
         (2, Verdict.REFUSED),  # CORRUPT_MESSAGE
         (10, Verdict.REFUSED),  # MESSAGE_TOO_LARGE
         (18, Verdict.REFUSED),  # RECORD_LIST_TOO_LARGE
@@ -55,17 +57,18 @@ PROTOCOLS = [
         (87, Verdict.REFUSED),  # INVALID_RECORD
         (29, Verdict.TOPIC_FORBIDDEN),  # TOPIC_AUTHORIZATION_FAILED
         (31, Verdict.TOPIC_FORBIDDEN),  # CLUSTER_AUTHORIZATION_FAILED
-        (3, Verdict.TOPIC_MISSING),  # UNKNOWN_TOPIC_OR_PARTITION
+        (3, Verdict.NOT_YET),  # UNKNOWN_TOPIC_OR_PARTITION
         (17, Verdict.TOPIC_MISSING),  # INVALID_TOPIC_EXCEPTION
         (5, Verdict.AGAIN),  # LEADER_NOT_AVAILABLE
         (6, Verdict.AGAIN),  # NOT_LEADER_OR_FOLLOWER
         (7, Verdict.AGAIN),  # REQUEST_TIMED_OUT
         (13, Verdict.AGAIN),  # NETWORK_EXCEPTION
-        (19, Verdict.AGAIN),  # NOT_ENOUGH_REPLICAS
+        (19, Verdict.NOT_YET),  # NOT_ENOUGH_REPLICAS
         (20, Verdict.AGAIN),  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
         (32, Verdict.AGAIN),  # INVALID_TIMESTAMP
         (42, Verdict.AGAIN),  # INVALID_REQUEST
         (56, Verdict.AGAIN),  # KAFKA_STORAGE_ERROR
+        (100, Verdict.AGAIN),  # UNKNOWN_TOPIC_ID, a code that aiokafka does not know
     ],
 )
 def test_an_answer_of_the_broker_has_one_verdict(code: int, verdict: Verdict) -> None:
@@ -92,9 +95,9 @@ def test_whatever_else_goes_wrong_is_kafkas_trouble(error: BaseException) -> Non
     assert verdict_on(error) is Verdict.AGAIN
 
 
-def test_only_refusals_of_a_topic_say_that_nothing_was_written() -> None:
-    """A refused batch is halved instead, and troubles leave it open."""
-    assert {Verdict.TOPIC_FORBIDDEN, Verdict.TOPIC_MISSING} == CERTAIN
+def test_only_troubles_leave_open_whether_anything_was_written() -> None:
+    """A broker that refuses a batch, or cannot take it yet, has not written any of it."""
+    assert {*Verdict} - {Verdict.AGAIN} == CERTAIN
 
 
 # Connections
@@ -289,6 +292,31 @@ async def test_a_batch_was_not_sent_before_it_was_encoded() -> None:
     batch._build()
     assert client.was_sent(batch)
     await client.stop()
+
+
+# Sending
+
+
+async def test_a_batch_is_sent_once_and_its_error_told_at_once(kafka: Kafka) -> None:
+    """Not after the request's time is up: while a client retries, others of that broker wait."""
+    topic = kafka.create(kafka.new_name(), 1)
+    client = KafkaClient(KafkaSettings(bootstrap_servers=kafka.servers))
+    await client.start()
+    try:
+        await client.follow([topic])
+        assert await client.send(client.build([segment([b"a"], 1)]), topic, 0) == 0
+        kafka.delete(topic)
+        with pytest.raises(kafka_errors.UnknownTopicOrPartitionError):
+            await send_until_it_fails(client, topic, 1.0)
+    finally:
+        await client.stop()
+
+
+async def send_until_it_fails(client: KafkaClient, topic: str, seconds: float) -> None:
+    """Send batches, each for at most ``seconds``: a broker may not know at once what was done."""
+    while True:
+        async with asyncio.timeout(seconds):
+            await client.send(client.build([segment([b"a"], 1)]), topic, 0)
 
 
 # Installation

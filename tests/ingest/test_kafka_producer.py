@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ UNAVAILABLE = (Status.RETRY, "topic_unavailable")
 ACKED = {Status.ACKED}
 NOT_ACKED = {Status.RETRY, Status.UNKNOWN}
 REFUSED = (Status.REFUSED, "refused_by_kafka")
+TOO_LARGE = (Status.REFUSED, "event_too_large")
 PATIENCE_SECONDS = 20.0
 
 
@@ -229,6 +231,97 @@ def check_honest(fates: list[tuple[bytes, Status]], records: list[Record]) -> No
     assert not {value for value, status in fates if status is Status.RETRY} & there
 
 
+# Topics that come and go with the configuration.
+
+
+async def test_a_topic_that_is_followed_later_is_created_as_configured(kafka: Kafka) -> None:
+    """Soon, without a record for it."""
+    first, later = kafka.new_name(), kafka.new_name()
+    async with producing(kafka.servers, first, partitions=2) as producer:
+        producer.follow([first, later])
+        async with asyncio.timeout(5.0):
+            await producer.ready()
+        assert len(kafka.replicas(later)) == 2
+        assert await fate(producer, later) == OK
+
+
+async def test_the_problems_of_a_topic_that_is_followed_no_more_are_nobodys(kafka: Kafka) -> None:
+    """They are not told; followed again, they are."""
+    missing = kafka.new_name()
+    async with producing(kafka.servers, missing, create=False) as producer:
+        assert producer.problems == {missing: "topic_missing"}
+        producer.follow([])
+        assert producer.problems == {}
+        assert producer.preview(missing, [b"v"]) == ["topic_unavailable"]
+        producer.follow([missing])
+        assert producer.problems == {missing: "topic_missing"}
+
+
+async def test_a_topic_that_is_followed_no_more_is_not_created_anew(kafka: Kafka) -> None:
+    """Who takes a source out of the configuration may delete its topic; followed, it is made."""
+    kept, topic = kafka.create(kafka.new_name()), kafka.create(kafka.new_name())
+    async with producing(kafka.servers, kept, topic) as producer:
+        producer.follow([kept])
+        kafka.delete(topic)
+        fates = await send_until(producer, topic, {Status.RETRY})
+        assert await fate(producer, kept) == OK
+        assert kafka.replicas(topic) == {}
+        assert producer.problems == {}
+        producer.follow([kept, topic])
+        fates += await send_until(producer, topic, ACKED)
+    check_honest(
+        [each for each in fates if each[1] is Status.RETRY] + fates[-1:], kafka.read(topic)
+    )
+
+
+async def test_a_topic_is_let_go_when_it_was_idle_for_long(kafka: Kafka) -> None:
+    """With its writers; whoever comes even later is served all the same, for a while again."""
+    kept, topic = kafka.new_name(), kafka.create(kafka.new_name())
+    async with producing(kafka.servers, kept) as producer:
+        tasks = len(asyncio.all_tasks())
+        for _ in range(2):
+            producer.idle_seconds = 60.0
+            assert statuses(await send(producer, topic, b"v"), 1) == [OK]
+            assert len(asyncio.all_tasks()) == tasks + 4
+            producer.idle_seconds = 0.1
+            await eventually(lambda: topic not in producer._topics)
+            await eventually(lambda: len(asyncio.all_tasks()) == tasks)
+        assert kept in producer._topics
+    assert [record.value for record in kafka.read(topic)] == [b"v", b"v"]
+
+
+async def test_a_topic_is_kept_while_anything_waits_for_it(own_kafka: Kafka) -> None:
+    """Whatever was taken for it has its fate before it goes."""
+    topic = own_kafka.create(own_kafka.new_name())
+    async with producing(own_kafka.servers, topic) as producer:
+        own_kafka.node.pause()
+        assert await asyncio.to_thread(own_kafka.falls_silent)
+        receipt = producer.submit(topic, [b"v"], timestamp_ms=TIME_MS)
+        producer.follow([])
+        producer.idle_seconds = 0.0
+        await producer._let_go()
+        await asyncio.sleep(0.01)  # it takes the loop's clock to say that it was idle
+        await producer._let_go()
+        assert topic in producer._topics
+        own_kafka.node.resume()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert statuses(await receipt, 1) == [OK]
+        await eventually(lambda: topic not in producer._topics)
+
+
+async def test_a_preview_knows_whether_kafka_is_there(own_kafka: Kafka) -> None:
+    """Before the first connection, and when it was lost; what is hopeless stays so."""
+    topic = own_kafka.create(own_kafka.new_name(), max_message_bytes="10000")
+    async with producing(own_kafka.servers, topic, ready=False) as producer:
+        assert producer.preview(topic, [b"v"]) == ["kafka_unavailable"]
+        await eventually(lambda: producer.preview(topic, [b"v"]) == [""])
+        await producer.ready()  # the limits are known, too
+        await asyncio.to_thread(own_kafka.node.kill)
+        values = [b"v", noise(20_000)]
+        known = ["kafka_unavailable", "event_too_large"]
+        await eventually(lambda: producer.preview(topic, values) == known)
+
+
 # What happens to topics later.
 
 
@@ -321,7 +414,7 @@ async def test_a_batch_that_the_broker_refuses_is_split(kafka: Kafka) -> None:
         values = [b"%d" % number for number in range(50)]
         values[17] = noise(20_000)
         receipt = await send(producer, topic, *values)
-    assert statuses(receipt, 50) == [OK] * 17 + [REFUSED] + [OK] * 32
+    assert statuses(receipt, 50) == [OK] * 17 + [TOO_LARGE] + [OK] * 32
     assert [list(run.values) for run in receipt.runs if run.status is Status.REFUSED] == [
         [values[17]]
     ]
@@ -337,7 +430,7 @@ async def test_a_refusal_hits_nobody_elses_batch(kafka: Kafka) -> None:
         values = [b"a", noise(20_000), b"b", noise(20_001), b"c"]
         receipts = await asyncio.gather(*(send(producer, topic, value) for value in values))
     fates = [statuses(receipt, 1)[0] for receipt in receipts]
-    assert fates == [OK, REFUSED, OK, REFUSED, OK]
+    assert fates == [OK, TOO_LARGE, OK, TOO_LARGE, OK]
 
 
 async def test_a_record_that_the_broker_finds_invalid_is_refused_alone(kafka: Kafka) -> None:
@@ -350,15 +443,86 @@ async def test_a_record_that_the_broker_finds_invalid_is_refused_alone(kafka: Ka
     assert statuses(receipt, 4) == [OK, REFUSED, OK, REFUSED]
 
 
-async def test_a_limit_that_is_raised_is_read_again(kafka: Kafka) -> None:
-    """What was too large for the topic is taken from then on."""
+async def test_a_batch_full_of_bad_records_is_refused_at_once(kafka: Kafka) -> None:
+    """Not record by record: after the first refusal the limits are read, and tell them apart."""
+    topic = kafka.create(kafka.new_name(), 1)
+    keys: list[bytes | None] = [None if number % 3 else b"k" for number in range(10_000)]
+    async with producing(kafka.servers, topic) as producer:
+        kafka.configure(topic, "cleanup.policy", "compact")
+        begun = time.monotonic()
+        receipt = await send(producer, topic, *[b"v"] * 10_000, keys=keys)
+        assert time.monotonic() - begun < 2.0
+    assert statuses(receipt, 10_000) == [REFUSED if key is None else OK for key in keys]
+
+
+async def test_a_batch_that_is_too_large_for_a_lowered_limit_is_split_to_fit(kafka: Kafka) -> None:
+    """No record is refused that fits on its own, and their order stays."""
+    topic = kafka.create(kafka.new_name(), 1)
+    values = [b"%d " % number + noise(900) for number in range(1000)]
+    async with producing(kafka.servers, topic) as producer:
+        kafka.configure(topic, "max.message.bytes", "5000")
+        begun = time.monotonic()
+        receipt = await send(producer, topic, *values)
+        assert time.monotonic() - begun < 5.0
+    assert statuses(receipt, 1000) == [OK] * 1000
+    records = sorted(kafka.read(topic), key=lambda each: each.offset)
+    assert [each.value for each in records] == values
+
+
+async def test_what_the_limits_do_not_tell_is_found_by_halving(own_kafka: Kafka) -> None:
+    """A compacted topic whose settings we may not read: the innocent are written, in order."""
+    topic = own_kafka.create(own_kafka.new_name(), 1, cleanup_policy="compact")
+    own_kafka.allow(topic, AclOperation.WRITE, AclOperation.DESCRIBE)
+    keys: list[bytes | None] = [b"%d" % number for number in range(100)]
+    for number in (0, 41, 42, 99):
+        keys[number] = None
+    async with producing(own_kafka.servers, topic) as producer:
+        assert not producer._topics[topic].limits.compacted
+        receipts = [
+            producer.submit(
+                topic,
+                [b"v"] * 10,
+                timestamp_ms=TIME_MS,
+                keys=keys[first : first + 10],
+                deadline=deadline(),
+            )
+            for first in range(0, 100, 10)
+        ]
+        fates = [each for receipt in receipts for each in statuses(await receipt, 10)]
+    assert fates == [REFUSED if key is None else OK for key in keys]
+    own_kafka.allow(topic, AclOperation.READ)
+    records = sorted(own_kafka.read(topic), key=lambda each: each.offset)
+    assert [each.key for each in records] == [key for key in keys if key is not None]
+
+
+async def test_a_batch_full_of_bad_records_is_refused_at_once_without_knowing_the_limits(
+    own_kafka: Kafka,
+) -> None:
+    """What one record was refused for is assumed of its like, until the topic takes them again."""
+    topic = own_kafka.create(own_kafka.new_name(), 1, cleanup_policy="compact")
+    own_kafka.allow(topic, AclOperation.WRITE, AclOperation.DESCRIBE)
+    async with producing(own_kafka.servers, topic) as producer:
+        begun = time.monotonic()
+        receipt = await send(producer, topic, *[b"v"] * 10_000)
+        assert time.monotonic() - begun < 2.0
+        assert statuses(receipt, 10_000) == [REFUSED] * 10_000
+        own_kafka.allow(topic, AclOperation.ALTER_CONFIGS)
+        own_kafka.configure(topic, "cleanup.policy", "delete")
+        fates = await send_until(producer, topic, ACKED)
+        assert {status for _, status in fates} <= {Status.REFUSED, Status.ACKED}
+
+
+async def test_a_limit_that_is_raised_is_read_again_by_itself(kafka: Kafka) -> None:
+    """Soon after it was in anybody's way: what was too large is taken from then on."""
     topic = kafka.create(kafka.new_name(), max_message_bytes="10000")
     async with producing(kafka.servers, topic) as producer:
-        assert await fate(producer, topic, noise(20_000)) == (Status.REFUSED, "event_too_large")
+        assert await fate(producer, topic, noise(20_000)) == TOO_LARGE
         kafka.configure(topic, "max.message.bytes", "30000")
-        producer.in_trouble()  # else it looks every `PREPARE_SECONDS`
-        await eventually(lambda: producer.value_limit(topic) > 20_000)
-        assert await fate(producer, topic, noise(20_000)) == OK
+        begun = time.monotonic()
+        while (found := await fate(producer, topic, noise(20_000))) != OK:
+            assert found == TOO_LARGE
+            assert time.monotonic() - begun < 10.0
+            await asyncio.sleep(0.05)
 
 
 # A Kafka that is not there.

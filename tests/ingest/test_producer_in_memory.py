@@ -32,12 +32,35 @@ def world() -> SimpleNamespace:
         return topics[topic].records
 
     return SimpleNamespace(
-        producer=producer, plain="plain", small="small", compacted="compacted", read=read
+        producer=producer,
+        topics=topics,
+        plain="plain",
+        small="small",
+        compacted="compacted",
+        read=read,
     )
 
 
 class TestMemoryProducer(ProducerContract, LimitsContract):
     """The suite."""
+
+
+async def test_a_topic_with_a_problem_takes_nothing(world: SimpleNamespace) -> None:
+    """Its records are ``retry``, as a preview says; it is named while it is followed."""
+    world.topics["plain"].problem = "topic_missing"
+    assert world.producer.problems == {"plain": "topic_missing"}
+    assert world.producer.preview("plain", [b"a"]) == ["topic_unavailable"]
+    receipt = await world.producer.submit("plain", [b"a"], timestamp_ms=TIME_MS)
+    assert statuses(receipt, 1) == [(Status.RETRY, "topic_unavailable")]
+    world.producer.follow(["small"])
+    assert world.producer.problems == {}
+
+
+async def test_a_preview_says_that_kafka_is_out_of_reach(world: SimpleNamespace) -> None:
+    """Of what could be written otherwise; what is hopeless stays so."""
+    world.producer.reachable.clear()
+    values = [b"a", b"x" * 20_000]
+    assert world.producer.preview("small", values) == ["kafka_unavailable", "event_too_large"]
 
 
 async def test_what_was_never_handed_over_is_retry_at_the_deadline(world: SimpleNamespace) -> None:
