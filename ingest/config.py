@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from itertools import product
 from operator import eq
 from pathlib import Path
@@ -13,9 +12,11 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from ingest import toml
 from ingest.config_environment import Overlay
+from ingest.config_file import parse
 from ingest.config_problems import KeyPath, dotted, leave_out, of_validation, suggestion
+from ingest.config_sources import SourceFiles
 from ingest.errors import ConfigError
-from ingest.settings import File, Folder, NotYet, SharedSettings
+from ingest.settings import File, FileContent, Folder, NotYet, SharedSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,6 +43,7 @@ KNOWN_SECTIONS = (
 )
 """The top-level tables of the one file that serves all services."""
 NOT_SECTIONS = frozenset({"syslog_sources"})
+SOURCES_DIR = "sources_dir"
 MASK = "***"
 
 
@@ -77,6 +79,8 @@ def dump(config: SharedSettings) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return MASK
+    if isinstance(value, FileContent):
+        return value.path
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         found = {field.alias or name: getattr(value, name) for name, field in fields.items()}
@@ -98,7 +102,8 @@ class _Reader:
         self._environ = environ
         self._problems: list[str] = []
         self._failed: list[KeyPath] = []
-        self._data = {} if path is None else _parse(path)
+        self._data = {} if path is None else parse(path)
+        self._source_files = SourceFiles()
         self._fields = {
             name: field for name, field in kind.model_fields.items() if name not in NOT_SECTIONS
         }
@@ -107,6 +112,7 @@ class _Reader:
 
     def config(self) -> Any:
         self._check_sections()
+        self._take_source_files()
         sections = {name: self._section(name, field) for name, field in self._fields.items()}
         found = self._kind(syslog_sources=self._syslog_sources(), **sections)
         self._check_conflicts(found)
@@ -115,19 +121,54 @@ class _Reader:
         return found
 
     def _complain(self, path: KeyPath, text: str) -> None:
-        variable = self._overlay.names.get(path[:2])
+        variable, file = self._overlay.names.get(path[:2]), self._file(path)
         where = f"{self._name}: {dotted(path)}" if variable is None else f"environment: {variable}"
+        if file is not None:
+            where = f"{file}: {dotted(path[2:])}" if path[2:] else f"{file}"
         self._problems.append(f"{where}: {text}")
+
+    def _file(self, path: KeyPath) -> Path | None:
+        """The file of the source that a key belongs to; None where it is in the main file."""
+        of_source = len(path) > 1 and path[0] == "sources"
+        return self._source_files.files.get(str(path[1])) if of_source else None
 
     def _check_sections(self) -> None:
         for name, value in self._data.items():
-            if name == "sources_dir":
-                self._complain((name,), "not_supported_yet: use [sources.NAME]")
-            elif name not in KNOWN_SECTIONS:
-                self._complain((name,), "unknown section" + suggestion(name, KNOWN_SECTIONS))
+            if name == SOURCES_DIR:
+                continue
+            if name not in KNOWN_SECTIONS:
+                known = (*KNOWN_SECTIONS, SOURCES_DIR)
+                self._complain((name,), "unknown section" + suggestion(name, known))
             elif not isinstance(value, dict):
                 self._complain((name,), "expected a table")
                 self._failed.append((name,))
+
+    def _take_source_files(self) -> None:
+        """Have the files of ``sources_dir`` among the sources."""
+        if SOURCES_DIR not in self._data:
+            return
+        name = self._data[SOURCES_DIR]
+        if not isinstance(name, str) or not name:
+            self._complain((SOURCES_DIR,), "expected the path of a folder")
+            self._failed.append(("sources",))
+            return
+        try:
+            found = SourceFiles(self._folder / name)
+        except OSError as error:
+            self._complain((SOURCES_DIR,), f"cannot read the folder {name}: {error.strerror}")
+            self._failed.append(("sources",))
+            return
+        self._problems += found.problems
+        self._merge(found)
+
+    def _merge(self, found: SourceFiles) -> None:
+        own = self._data.setdefault("sources", {})
+        if not isinstance(own, dict):
+            return
+        for name in own.keys() & found.tables.keys():
+            self._complain(("sources", name), f"is in {found.files.pop(name)} as well")
+        self._data["sources"] = found.tables | own
+        self._source_files = found
 
     def _environment(self) -> Overlay:
         fixed = {
@@ -141,7 +182,9 @@ class _Reader:
         return overlay
 
     def _section(self, name: str, field: FieldInfo) -> Any:
-        data = {} if (name,) in self._failed else self._data.get(name, {})
+        data = self._data.get(name, {})
+        if not isinstance(data, dict):
+            data = {}
         overlaid = {key: value for (of, key), value in self._overlay.values.items() if of == name}
         data = {key: value for key, value in data.items() if key not in overlaid}
         data = self._resolved(data, field.annotation, (name,))
@@ -181,22 +224,37 @@ class _Reader:
         if not _is_model(kind):  # a table of tables, by names that users choose
             return {name: self._resolved(each, model, (*path, name)) for name, each in data.items()}
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        file = self._file(path)
+        folder = self._folder if file is None else file.parent
         return {
-            key: self._value(value, fields[key], self._folder, (*path, key))
-            if key in fields
-            else value
+            key: self._value(value, fields[key], folder, (*path, key)) if key in fields else value
             for key, value in data.items()
         }
 
     def _value(self, value: Any, field: FieldInfo, folder: Path, path: KeyPath) -> Any:
         if SecretStr in _kinds(field.annotation):
             return self._secret(value, folder, path)
-        if isinstance(value, str) and (File in field.metadata or Folder in field.metadata):
-            found = Path(os.path.abspath(folder / value))  # noqa: PTH100 - links stay as they are
+        if not isinstance(value, str):
+            return self._resolved(value, field.annotation, path)
+        found = Path(os.path.abspath(folder / value))  # noqa: PTH100 - links stay as they are
+        if FileContent in _kinds(field.annotation):
+            return FileContent(str(found), self._content(found, value, path))
+        if File in field.metadata or Folder in field.metadata:
             if File in field.metadata and not found.is_file():
                 self._complain(path, f"there is no file {value}")
             return str(found)
         return self._resolved(value, field.annotation, path)
+
+    def _content(self, file: Path, name: str, path: KeyPath) -> bytes:
+        if not file.is_file():
+            self._complain(path, f"there is no file {name}")
+        else:
+            try:
+                return file.read_bytes()
+            except OSError:
+                self._complain(path, f"cannot read the file {name}")
+        self._failed.append(path)
+        return b""
 
     def _secret(self, value: Any, folder: Path, path: KeyPath) -> Any:
         """A secret as text, from a file, or from a variable."""
@@ -236,17 +294,6 @@ class _Reader:
             involved = product((conflict.path, *conflict.others), self._failed)
             if not any(_overlap(*pair) for pair in involved):
                 self._complain(conflict.path, conflict.text)
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"{path}: is not UTF-8"]) from None
-    except (ValueError, RecursionError) as error:  # also: endless numbers and nesting
-        raise ConfigError([f"{path}: is not valid TOML: {error}"]) from None
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:

@@ -30,6 +30,8 @@ _TEXTS = {
     "list_type": "expected a list",
     "dict_type": "expected a table",
     "model_type": "expected a table",
+    "dataclass_type": "expected a path",
+    "dataclass_exact_type": "expected a path",
     "greater_than": "expected more than {gt:g}",
     "greater_than_equal": "expected at least {ge:g}",
     "less_than_equal": "expected at most {le:g}",

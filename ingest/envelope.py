@@ -76,12 +76,14 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         time: when it was received, as RFC 3339 text in UTC.
         timestamp_ms: the same, in milliseconds since the epoch.
-        base_id: unique; made ids are ``<base_id>-<index>``.
+        base_id: unique, and fit for JSON as it is; made ids are ``<base_id>-<index>``.
+        attributes: further CloudEvents attributes, as JSON members with a comma before each.
     """
 
     time: bytes
     timestamp_ms: int
     base_id: bytes
+    attributes: bytes = b""
 
 
 class Envelope:
@@ -114,7 +116,7 @@ class Envelope:
             indices: the position of each in its request; made ids end with it.
             received: what they share.
         """
-        plain = self._prefix(self._type, b'"%b"' % received.time)
+        plain = self._prefix(self._type, b'"%b"' % received.time, received)
         made = b'%b"%b' % (plain, received.base_id)
         join, absent = b"".join, _NO_VALUE
         values = []
@@ -126,13 +128,13 @@ class Envelope:
                     continue
                 prefix = plain
             else:
-                prefix = self._prefix(*self._own(head, received))
+                prefix = self._prefix(*self._own(head, received), received)
             own = event_id(bytes(own_id)) or made_id(received.base_id, index)
             values.append(join((prefix, own, _DATA, event, _END)))
         return values
 
-    def _prefix(self, event_type: bytes, time: bytes) -> bytes:
-        return b"".join((self._start, event_type, b',"time":', time, _ID))
+    def _prefix(self, event_type: bytes, time: bytes, received: Received) -> bytes:
+        return b"".join((self._start, event_type, b',"time":', time, received.attributes, _ID))
 
     def _own(self, head: Head, received: Received) -> tuple[bytes, bytes]:
         """Type and time of an event that brings one of them, as JSON."""

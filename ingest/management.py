@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from ingest.status import Seat
+    from ingest.status import ConfigStatus, Seat
 
 
 class Management:
@@ -26,32 +26,35 @@ class Management:
     Args:
         service: the service's name.
         seats: the workers as they are now.
+        config: the configuration as it is now.
+        about: what else ``/status`` says, such as the sources.
         is_draining: whether the service is about to end.
         drain: has it begin to.
         now: the clock that `Seat.heard_at` is read on.
         counters: the directory that workers count in.
-        fixed: what ``/status`` says and does not change, such as the sources.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it asks of its service, all by name
         self,
         service: str,
         *,
         seats: Callable[[], Sequence[Seat]],
+        config: Callable[[], ConfigStatus],
+        about: Callable[[], Mapping[str, Any]],
         is_draining: Callable[[], bool],
         drain: Callable[[str], None],
         now: Callable[[], float],
         counters: Path,
-        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         self._service = service
         self._seats = seats
+        self._config = config
+        self._about = about
         self._is_draining = is_draining
         self._drain = drain
         self._now = now
-        self._fixed = fixed
         self._registry = metrics.shared_registry(counters)
-        self._registry.register(StatusCollector(seats))
+        self._registry.register(StatusCollector(seats, config))
         self._runner: web.AppRunner | None = None
 
     async def open(self, sock: socket.socket) -> None:
@@ -76,7 +79,7 @@ class Management:
         return _json(503 if reasons else 200, {"alive": not reasons, "reasons": reasons})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        found = readiness(self._seats(), draining=self._is_draining())
+        found = readiness(self._seats(), self._config(), draining=self._is_draining())
         return _json(200 if found.ready else 503, found)
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -86,7 +89,11 @@ class Management:
 
     async def _status(self, _request: web.Request) -> web.Response:
         document = summary(
-            self._service, self._seats(), draining=self._is_draining(), fixed=self._fixed
+            self._service,
+            self._seats(),
+            self._config(),
+            draining=self._is_draining(),
+            about=self._about(),
         )
         return _json(200, document)
 

@@ -48,6 +48,13 @@ REJECTS = Counter(
     ["source", "code"],
     registry=REGISTRY,
 )
+SCHEMA_WARNINGS = Counter(
+    "ingest_schema_warnings",
+    "Events that were produced although they do not match the schema of their source "
+    "(validate = warn).",
+    ["source"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS_LOST = Counter(
     "ingest_dead_letters_lost",
     "Rejected events of which no copy could be kept: dead letters off, or refused by Kafka.",
@@ -86,10 +93,22 @@ CONNECTIONS_REFUSED = Counter(
     ["listener", "limit"],
     registry=REGISTRY,
 )
+QUOTA_REFUSALS = Counter(
+    "ingest_quota_refusals",
+    "Requests refused for the caller's own quota; the key is its configured name.",
+    ["key", "quota"],
+    registry=REGISTRY,
+)
 WORKER_RESTARTS = Counter(
     "ingest_worker_restarts",
     "Workers that ended without being asked to, and were started anew.",
     ["service"],
+    registry=REGISTRY,
+)
+RELOADS = Counter(
+    "ingest_reloads",
+    "Reloads of the configuration that were asked for by SIGHUP, by outcome: ok, failed.",
+    ["service", "outcome"],
     registry=REGISTRY,
 )
 

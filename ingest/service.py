@@ -1,7 +1,7 @@
 """Process life of a service: a parent that owns the sockets, and workers that do the work.
 
 start   bind, say `listening`, start workers; never wait for Kafka
-run     replace workers that die, answer the management port
+run     replace workers that die, answer the management port, reload the configuration on SIGHUP
 drain   not ready -> keep serving for a while -> close the listeners -> finish what is in flight
         -> flush -> end; bounded in time, and a second signal ends it at once
 """
@@ -24,13 +24,15 @@ from ingest import log as logs
 from ingest import metrics
 from ingest.listening import address_of, bind
 from ingest.management import Management
-from ingest.slot import PROCESSES, Crew, Slot
+from ingest.reload import Reloads
+from ingest.slot import PROCESSES, Crew, Slot, signals_held_back
 from ingest.worker import Order
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Mapping
 
+    from ingest.config_change import Change
     from ingest.settings import ServiceSettings
     from ingest.status import Seat
     from ingest.worker import Front
@@ -52,7 +54,9 @@ class Service:
         listeners: name -> address to listen on.
         management: address of the management port.
         workers: how many worker processes.
-        about: what ``/status`` says of the configuration.
+        reload: reads the configuration anew, and tells what of it takes effect beside the one in
+            force; raises `ConfigError`. It runs in a thread. None: this service cannot do that.
+        about: what ``/status`` says of a configuration.
         warnings: events to warn of at start, with what to do about each.
     """
 
@@ -66,17 +70,17 @@ class Service:
         listeners: Mapping[str, str],
         management: str,
         workers: int,
-        about: Mapping[str, Any] | None = None,
+        reload: Callable[[Any], Change[Any]] | None = None,
+        about: Callable[[Any], Mapping[str, Any]] | None = None,
         warnings: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
-        self._config = config
         self._make = make
         self._listeners = listeners
         self._management_address = management
         self._workers = workers
-        self._about = about or {}
+        self._reloads = Reloads(name, config, reload, about or (lambda _: {}))
         self._warnings = warnings or {}
         self._slots: list[Slot] = []
         self._draining = False
@@ -88,6 +92,7 @@ class Service:
         Returns:
             0 when nothing was dropped, 1 otherwise; see the contract, Commands.
         """
+        signal.signal(signal.SIGHUP, self._reloads.ask)
         logs.configure(self._settings, self._name)
         _raise_open_file_limit()
         directory = Path(tempfile.mkdtemp(prefix=f"{self._name}-metrics-"))
@@ -99,6 +104,7 @@ class Service:
             log.error("cannot_start", reason=error.strerror or type(error).__name__)  # noqa: TRY400
             return 1
         finally:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Python resets handlers, but not this
             shutil.rmtree(directory, ignore_errors=True)
 
     async def _run(self, directory: Path) -> int:
@@ -116,15 +122,18 @@ class Service:
         management = Management(
             self._name,
             seats=self._seats,
+            config=lambda: self._reloads.status,
+            about=lambda: {"listeners": listeners, **self._reloads.about},
             is_draining=lambda: self._draining,
             drain=self._drain,
             now=loop.time,
             counters=directory,
-            fixed={"listeners": listeners, **self._about},
         )
         await management.open(management_socket)
         self._start_workers(directory, bound)
+        reloading = loop.create_task(self._reloads.run(self._slots, lambda: self._draining))
         drained = await asyncio.gather(*(slot.ended for slot in self._slots))
+        reloading.cancel()
         await management.close()
         log.info("stopped", nothing_dropped=all(drained))
         return 0 if all(drained) else 1
@@ -139,10 +148,11 @@ class Service:
         return sockets
 
     def _start_workers(self, directory: Path, bound: Mapping[str, list[socket.socket]]) -> None:
-        # The first one started would give the signals back to whoever it was started with.
-        resource_tracker.ensure_running()
+        with signals_held_back():
+            # The first one started would give the signals back to whoever it was started with.
+            resource_tracker.ensure_running()
         PROCESSES.set_forkserver_preload([self._make.__module__])
-        crew = Crew(self._name, self._make, self._config, self._settings, directory)
+        crew = Crew(self._name, self._make, self._reloads.config, self._settings, directory)
         for number in range(self._workers):
             sockets = {name: [each[number]] for name, each in bound.items()}
             self._slots.append(Slot(crew, number, sockets))

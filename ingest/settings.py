@@ -8,7 +8,8 @@ ignored.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_network
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import (
@@ -31,6 +32,8 @@ SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 POINTER = re.compile(r"(/([^/~]|~[01])*)+")
 HOST_AND_PORT = re.compile(r"(?:\[([^\]]*)\]|([A-Za-z0-9._-]*))(?::([0-9]{1,5}))?")
+ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+"""As browsers write it: in small letters, without a path (RFC 6454, section 6.1)."""
 EVERY_ADDRESS = ("0.0.0.0", "::")
 """IPv4's and IPv6's; the latter takes IPv4 as well."""
 SASL_KEYS = ("sasl_mechanism", "sasl_username", "sasl_password")
@@ -43,6 +46,17 @@ class NotYet:
 
 class File:
     """Marks a path that starts at the folder of the file that names it, and must be a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A file that was read once: what was checked is what every worker uses.
+
+    In the configuration it is a path, which starts at the folder of the file that names it.
+    """
+
+    path: str
+    content: bytes = field(repr=False)
 
 
 class Folder:
@@ -133,7 +147,24 @@ def _is_digest(value: str) -> str:
     return value
 
 
+def _is_network(value: str) -> str:
+    try:
+        ip_network(value)
+    except ValueError:
+        text = 'expected an address or a network such as "10.0.0.0/8", its host bits zero'
+        raise ValueError(text) from None
+    return value
+
+
+def _is_origin(value: str) -> str:
+    if value != "*" and not ORIGIN.fullmatch(value):
+        raise ValueError('expected an origin such as "https://shop.example.com", or "*"')
+    return value
+
+
 Address = Annotated[str, AfterValidator(_is_address)]
+Network = Annotated[str, AfterValidator(_is_network)]
+Origin = Annotated[str, AfterValidator(_is_origin)]
 Brokers = Annotated[str, AfterValidator(_are_brokers)]
 Replication = Annotated[int, AfterValidator(_is_replication)]
 SourceName = Annotated[str, AfterValidator(_is_source_name)]
@@ -206,9 +237,9 @@ class KeySettings(Settings):
 
     sha256: list[Digest] = Field(min_length=1, max_length=2)
     sources: list[str] = Field(min_length=1)
-    events_per_second: Annotated[int, NotYet] = Field(default=0, ge=0)
-    bytes_per_second: Annotated[int, NotYet] = Field(default=0, ge=0)
-    concurrent_requests: Annotated[int, NotYet] = Field(default=0, ge=0)
+    events_per_second: int = Field(default=0, ge=0)
+    bytes_per_second: int = Field(default=0, ge=0)
+    concurrent_requests: int = Field(default=0, ge=0)
     tracer: Annotated[bool, NotYet] = False
 
 
@@ -224,7 +255,7 @@ class AuthSettings(Settings):
 
     required: bool = True
     keys: dict[str, KeySettings] = Field(default_factory=dict)
-    certificates: Annotated[dict[str, CertificateSettings], NotYet] = Field(default_factory=dict)
+    certificates: dict[str, CertificateSettings] = Field(default_factory=dict)
 
 
 class SourceSettings(Settings):
@@ -233,11 +264,9 @@ class SourceSettings(Settings):
     topic: TopicName | None = None
     key: Pointer | None = None
     type: str | None = Field(default=None, min_length=1)
-    schema_: Annotated[str | None, NotYet] = Field(default=None, alias="schema")
-    validate_: Annotated[Literal["off", "warn", "enforce"], NotYet] = Field(
-        default="enforce", alias="validate"
-    )
-    cors_origins: Annotated[list[str], NotYet] = Field(default_factory=list)
+    schema_: FileContent | None = Field(default=None, alias="schema")
+    validate_: Literal["off", "warn", "enforce"] = Field(default="enforce", alias="validate")
+    cors_origins: list[Origin] = Field(default_factory=list)
 
     def named(self, name: str, *, over_http: bool = True) -> Source:
         """The source of this name."""
@@ -300,6 +329,7 @@ class SharedSettings(Settings):
         if not self.sources:
             yield Conflict(("sources",), "no source is configured: add [sources.NAME]")
         yield from _topics(self)
+        yield from _schemas(self)
         yield from _syslog(self)
 
 
@@ -372,6 +402,13 @@ def _topics(settings: SharedSettings) -> Iterator[Conflict]:
             yield Conflict(path, f"{topic!r} is the dead letter topic", (where,))
 
 
+def _schemas(settings: SharedSettings) -> Iterator[Conflict]:
+    for name, source in settings.sources.items():
+        if source.validate_ == "warn" and source.schema_ is None:
+            others = (("sources", name, "schema"),)
+            yield Conflict(("sources", name, "validate"), "needs a schema to warn of", others)
+
+
 def _syslog(settings: SharedSettings) -> Iterator[Conflict]:
     for name, user in settings.syslog_sources.items():
         source = settings.sources.get(name)
@@ -384,3 +421,6 @@ def _syslog(settings: SharedSettings) -> Iterator[Conflict]:
         if source.schema_ is not None:
             text = f"{dotted(user)} uses this source: it has no schema"
             yield Conflict(("sources", name, "schema"), text)
+        if source.cors_origins:
+            text = f"{dotted(user)} uses this source: no web page can"
+            yield Conflict(("sources", name, "cors_origins"), text)

@@ -7,7 +7,7 @@ import contextlib
 import multiprocessing
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +15,7 @@ from structlog import get_logger
 
 from ingest import metrics
 from ingest.status import Seat, WorkerStatus
-from ingest.worker import Assignment, Order, run
+from ingest.worker import Assignment, Order, framed, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -39,8 +39,8 @@ REPORT_BYTES = 16 << 20
 
 @contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Processes started within never get SIGINT and SIGTERM: only their parent obeys those."""
-    signals = {signal.SIGINT, signal.SIGTERM}
+    """Processes started within never get the signals that only their parent obeys."""
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -50,13 +50,19 @@ def signals_held_back() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """What all workers of a service share; see `ingest.worker.Assignment`."""
+    """What all workers of a service share; see `ingest.worker.Assignment`.
+
+    Attributes:
+        renewal: the message that tells a running worker of ``config``; empty for the first one.
+    """
 
     service: str
     make: Callable[[Any], Awaitable[Front]]
     config: Any
     settings: ServiceSettings
     metrics: Path
+    version: int = 0
+    renewal: bytes = b""
 
 
 class Slot:
@@ -72,6 +78,7 @@ class Slot:
         self.number = number
         self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._crew = crew
+        self._told = crew.version
         self._sockets = sockets
         self._loop = asyncio.get_running_loop()
         self._process: BaseProcess | None = None
@@ -94,6 +101,17 @@ class Slot:
         """What a worker that drained said at its end; None without such an end."""
         return None if self._status is None else self._status.cut_off
 
+    def renew(self, config: Any, version: int, renewal: bytes) -> None:
+        """Go on with another configuration.
+
+        Args:
+            config: what the workers that follow are started with.
+            version: its number.
+            renewal: the message that tells the running worker of it.
+        """
+        self._crew = replace(self._crew, config=config, version=version, renewal=renewal)
+        self._pass_on()
+
     def drain(self, order: Order) -> None:
         """Have the worker drain and end; it is not replaced any more."""
         self._order = order
@@ -109,8 +127,14 @@ class Slot:
             self._process.kill()
 
     def _pass_on(self) -> None:
-        if self._order is not None and self._writer is not None:
-            self._writer.write(msgspec.json.encode(self._order) + b"\n")
+        """Tell the worker, once it can be told, what it has not been told yet."""
+        if self._writer is None:
+            return
+        if self._told != self._crew.version:
+            self._told = self._crew.version
+            self._writer.write(self._crew.renewal)
+        if self._order is not None:
+            self._writer.write(framed(self._order))
 
     async def _keep(self) -> None:
         """Run workers one after the other until one was told to drain."""
@@ -161,11 +185,13 @@ class Slot:
         mine, its = socket.socketpair()
         mine.setblocking(False)
         crew = self._crew
+        self._told = crew.version
         assignment = Assignment(
             service=crew.service,
             slot=self.number,
             make=crew.make,
             config=crew.config,
+            version=crew.version,
             settings=crew.settings,
             sockets=self._sockets,
             control=its,

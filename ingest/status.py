@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STUCK_SECONDS = 15.0
 """A worker that reports nothing for this long is stuck."""
+PROBLEM_LENGTH = 200
+"""How much is said of a problem where one line must do."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -29,6 +31,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
         kafka_up: whether Kafka answered lately.
         inflight_bytes: bytes accepted but not yet acked.
         connections: listener -> open connections.
+        config_version: which configuration it works with; see `ConfigStatus`.
+        reload_failed: it could not take the one it was given last.
         cut_off: with the last report of a drained worker: requests that got no answer; else None.
     """
 
@@ -38,7 +42,23 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     kafka_up: bool = False
     inflight_bytes: int = 0
     connections: dict[str, int] = {}
+    config_version: int = 0
+    reload_failed: bool = False
     cut_off: int | None = None
+
+
+class ConfigStatus(msgspec.Struct, frozen=True):
+    """The configuration in force, as the parent of the workers knows it.
+
+    Attributes:
+        version: 0 from the start, and one more whenever another one was given to the workers.
+        loaded_at: when it was last read without an error, RFC 3339.
+        problems: what was wrong with the files at the last reload; empty: nothing.
+    """
+
+    version: int
+    loaded_at: str
+    problems: tuple[str, ...] = ()
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -47,7 +67,8 @@ class Readiness(msgspec.Struct, frozen=True):
     Attributes:
         ready: at least one worker can.
         reasons: why not.
-        degraded: what is wrong all the same, such as a topic that cannot be used.
+        degraded: what is wrong all the same, such as a topic that cannot be used, or a
+            ``configuration`` that could not be reloaded.
     """
 
     ready: bool
@@ -71,18 +92,42 @@ class Seat(msgspec.Struct, frozen=True):
     status: WorkerStatus | None
 
 
-def readiness(seats: Sequence[Seat], *, draining: bool) -> Readiness:
-    """What the reports of all workers add up to."""
-    reports = [seat.status for seat in seats if seat.status is not None]
+def readiness(seats: Sequence[Seat], config: ConfigStatus, *, draining: bool) -> Readiness:
+    """What the reports of all workers add up to, and the last reload."""
+    reports = _reports(seats)
     degraded: dict[str, str] = {}
     for report in reports:
         degraded |= report.degraded
+    if problems := reload_problems(seats, config):
+        degraded["configuration"] = _in_short(problems)
     if draining:
         return Readiness(ready=False, reasons=["draining"], degraded=degraded)
     if any(not report.reasons for report in reports):
         return Readiness(ready=True, reasons=[], degraded=degraded)
     reasons = sorted({reason for report in reports for reason in report.reasons})
     return Readiness(ready=False, reasons=reasons or ["starting"], degraded=degraded)
+
+
+def reload_problems(seats: Sequence[Seat], config: ConfigStatus) -> list[str]:
+    """Why the last reload is not in force everywhere; empty where it is."""
+    return [
+        *config.problems,
+        *(
+            f"worker {seat.slot} kept version {seat.status.config_version}: see the log"
+            for seat in seats
+            if seat.status is not None and seat.status.reload_failed
+        ),
+    ]
+
+
+def _in_short(problems: Sequence[str]) -> str:
+    first, *others = problems
+    more = f" ({len(others)} more under /status)" if others else ""
+    return f"the last reload failed: {first[:PROBLEM_LENGTH]}{more}"
+
+
+def _reports(seats: Iterable[Seat]) -> list[WorkerStatus]:
+    return [seat.status for seat in seats if seat.status is not None]
 
 
 def stuck(seats: Sequence[Seat], now: float) -> list[str]:
@@ -96,17 +141,28 @@ def stuck(seats: Sequence[Seat], now: float) -> list[str]:
 
 
 def summary(
-    service: str, seats: Sequence[Seat], *, draining: bool, fixed: Mapping[str, Any] | None = None
+    service: str,
+    seats: Sequence[Seat],
+    config: ConfigStatus,
+    *,
+    draining: bool,
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The document of ``/status``; ``fixed`` is what does not change while the service runs."""
-    reports = [seat.status for seat in seats if seat.status is not None]
+    """The document of ``/status``; ``about`` is what else there is to say."""
+    reports = _reports(seats)
     return {
         "service": service,
         "draining": draining,
-        **msgspec.to_builtins(readiness(seats, draining=draining)),
+        **msgspec.to_builtins(readiness(seats, config, draining=draining)),
         "kafka": {"up": kafka_up(reports)},
+        "config": {
+            "version": config.version,
+            "loaded_at": config.loaded_at,
+            "workers": [seat.status and seat.status.config_version for seat in seats],
+            "last_error": reload_problems(seats, config) or None,
+        },
         "inflight_bytes": sum(report.inflight_bytes for report in reports),
-        **(fixed or {}),
+        **(about or {}),
         "connections": connections(reports),
         "workers": [
             {
@@ -136,25 +192,48 @@ def connections(reports: Iterable[WorkerStatus]) -> dict[str, int]:
 class StatusCollector:
     """The gauges, read off the last reports whenever metrics are asked for."""
 
-    def __init__(self, seats: Callable[[], Sequence[Seat]]) -> None:
+    def __init__(
+        self, seats: Callable[[], Sequence[Seat]], config: Callable[[], ConfigStatus]
+    ) -> None:
         self._seats = seats
+        self._config = config
 
     def collect(self) -> Iterator[Metric]:
         """See ``prometheus_client.registry.Collector``."""
-        reports = [seat.status for seat in self._seats() if seat.status is not None]
-        yield GaugeMetricFamily(
-            "ingest_kafka_up",
-            "1 while every worker reaches Kafka, else 0.",
-            value=int(kafka_up(reports)),
-        )
-        yield GaugeMetricFamily(
-            "ingest_inflight_bytes",
-            "Bytes accepted but not yet acked, all workers together.",
-            value=sum(report.inflight_bytes for report in reports),
-        )
-        family = GaugeMetricFamily(
-            "ingest_connections", "Open connections, all workers together.", labels=["listener"]
-        )
-        for listener, count in connections(reports).items():
-            family.add_metric([listener], count)
-        yield family
+        seats, config = self._seats(), self._config()
+        yield from _of_workers(_reports(seats))
+        yield from _of_configuration(seats, config)
+
+
+def _of_workers(reports: Sequence[WorkerStatus]) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "ingest_kafka_up",
+        "1 while every worker reaches Kafka, else 0.",
+        value=int(kafka_up(reports)),
+    )
+    yield GaugeMetricFamily(
+        "ingest_inflight_bytes",
+        "Bytes accepted but not yet acked, all workers together.",
+        value=sum(report.inflight_bytes for report in reports),
+    )
+    family = GaugeMetricFamily(
+        "ingest_connections", "Open connections, all workers together.", labels=["listener"]
+    )
+    for listener, count in connections(reports).items():
+        family.add_metric([listener], count)
+    yield family
+
+
+def _of_configuration(seats: Sequence[Seat], config: ConfigStatus) -> Iterator[Metric]:
+    versions = [report.config_version for report in _reports(seats)]
+    yield GaugeMetricFamily(
+        "ingest_config_version",
+        "Version of the configuration, of the worker that is furthest behind: 0 from the start, "
+        "one more with every reload that changed something.",
+        value=min([config.version, *versions]),
+    )
+    yield GaugeMetricFamily(
+        "ingest_config_last_reload_successful",
+        "0 while the last reload failed, in whole or in a worker, else 1.",
+        value=int(not reload_problems(seats, config)),
+    )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ingest import __version__, toml
 from ingest.config import DEFAULT_FILE, dump, load
+from ingest.config_change import change
 from ingest.errors import ConfigError
 from ingest.kafka_client import require_c_extension, ssl_context
 from ingest.service import Service
 from ingest.settings import SSL_KEYS
 from ingest_http.auth import new_key
-from ingest_http.config import HttpConfig
+from ingest_http.config import RELOADABLE, HttpConfig
 from ingest_http.connection import require_c_parser
 from ingest_http.front import make
 from ingest_http.publish import SERVICE
@@ -30,13 +32,13 @@ ANYBODY_MAY_WRITE = "anybody who reaches the port may write to every source: set
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status of the contract."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service can take it: it ends nobody
     if options.command == "new-key":
         return _print_new_key(options.name)
     try:
-        config = load(options.config, HttpConfig)
         require_c_parser()
         require_c_extension()
-        _require_certificates(config, options.config or DEFAULT_FILE)
+        config = _load(options.config)
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -47,7 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         print(f"configuration is fine, sources: {', '.join(config.sources)}")
         return 0
-    return _service(config).run()
+    return _service(config, options.config).run()
+
+
+def _load(path: Path | None) -> HttpConfig:
+    """The configuration, which can be run.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    config = load(path, HttpConfig)
+    _require_certificates(config, path or DEFAULT_FILE)
+    return config
 
 
 def _require_certificates(config: HttpConfig, path: Path) -> None:
@@ -84,7 +97,17 @@ def _print_new_key(name: str) -> int:
     return 0
 
 
-def _service(config: HttpConfig) -> Service:
+def _about(config: HttpConfig) -> dict[str, Any]:
+    """What ``/status`` says of the configuration."""
+    return {
+        "sources": {
+            name: {"topic": config.sources[name].topic or name} for name in config.http_sources()
+        },
+        "spool": {"mode": config.spool.mode},
+    }
+
+
+def _service(config: HttpConfig, path: Path | None) -> Service:
     workers = config.http.workers
     return Service(
         SERVICE,
@@ -94,14 +117,8 @@ def _service(config: HttpConfig) -> Service:
         listeners={"http": config.http.listen},
         management=config.management.http,
         workers=len(os.sched_getaffinity(0)) if workers == "auto" else workers,
-        about={
-            "sources": {
-                name: {"topic": source.topic}
-                for name, source in config.named_sources().items()
-                if source.over_http
-            },
-            "spool": {"mode": config.spool.mode},
-        },
+        about=_about,
+        reload=lambda current: change(current, _load(path), RELOADABLE),
         warnings={} if config.auth.required else {"authentication_is_off": ANYBODY_MAY_WRITE},
     )
 

@@ -4,148 +4,239 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 from structlog import get_logger
 
 from ingest import metrics
-from ingest_http.auth import Auth, NoCredentials
+from ingest_http import negotiation
+from ingest_http.auth import NoCredentials
 from ingest_http.batch import BodyError
 from ingest_http.body import BodyReader
-from ingest_http.decode import SUPPORTED
+from ingest_http.discovery import Discovery
+from ingest_http.forwarded import Proxies
 from ingest_http.problem import Problem
-from ingest_http.publish import Publisher, Road, Ticket
+from ingest_http.publish import Publisher, Ticket
+from ingest_http.quota import whole_seconds
 from ingest_http.reception import Receptions
-from ingest_http.reply import Reply
+from ingest_http.reply import NO_CONTENT, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ingest.envelope import Received
-    from ingest.inflight import Budget
-    from ingest.sources import Source
+    from ingest.inflight import Budget, Holder
+    from ingest_http.auth import Caller
+    from ingest_http.batch import Batch
     from ingest_http.config import HttpConfig
+    from ingest_http.negotiation import Asked
+    from ingest_http.publish import Road
+    from ingest_http.quota import Quota
     from ingest_http.request import Request
     from ingest_http.results import Results
+    from ingest_http.rules import Rules
 
 log = get_logger(__name__)
 
-EVENTS_PATH = "/v1/events/"
-MEDIA_TYPES = {
-    "application/json": "json",
-    "application/x-ndjson": "ndjson",
-    "application/jsonl": "ndjson",
-}
 THREAD_BYTES = 1 << 17
 """Bodies larger than this are split in a thread: there are shapes of JSON that take 0.2 us a byte,
 and the event loop is never held for long."""
+OPENAPI_PATH = "/openapi.json"
+READS = frozenset({"GET", "HEAD"})
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="ingest"'}
 
-_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_FULL = frozenset({"all"})
-_ACCEPTED = ", ".join(MEDIA_TYPES)
+
+class Visit:
+    """One request on its way to its answer.
+
+    Attributes:
+        request: itself.
+        rules: those that were in force when it came.
+        received: when it came.
+        request_id: the client's own, or a made one.
+        caller: who sent it, once that is known.
+        road: the way of its events, once that is known.
+        counted: whether its answer is counted.
+    """
+
+    __slots__ = ("caller", "counted", "received", "request", "request_id", "road", "rules")
+
+    def __init__(self, request: Request, rules: Rules, received: Received) -> None:
+        self.request = request
+        self.rules = rules
+        self.received = received
+        self.request_id = negotiation.request_id(request, received)
+        self.caller: Caller | None = None
+        self.road: Road | None = None
+        self.counted = True
 
 
 class App:
     """Answers requests.
 
     Args:
-        config: the whole configuration of the service.
-        sources: what may be written to, by name.
+        config: the configuration of the service, of which only `rules` are ever exchanged.
+        rules: what is in force.
         publisher: takes batches to Kafka.
         budget: the in-flight bytes of this worker.
     """
 
     def __init__(
-        self,
-        config: HttpConfig,
-        sources: Mapping[str, Source],
-        publisher: Publisher,
-        budget: Budget,
+        self, config: HttpConfig, rules: Rules, publisher: Publisher, budget: Budget
     ) -> None:
+        self.rules = rules
         self._loop = asyncio.get_running_loop()
-        self._auth = Auth(config.auth)
         self._publisher = publisher
+        self._budget = budget
         self._bodies = BodyReader(config.limits, budget)
+        self._proxies = Proxies(config.http.trusted_proxies)
+        self._discovery = Discovery(config, self._proxies)
         self._ack_seconds = config.limits.ack_seconds
         self._sample = config.http.access_log_sample
-        self._sources = sources
-        self._roads = {
-            name: Road(source, config.limits)
-            for name, source in sources.items()
-            if source.over_http
-        }
+        self._documentation = config.http.documentation_url
         self._receptions = Receptions()
         self._unknown = metrics.Requests("unknown")
 
     async def handle(self, request: Request) -> Reply:
         """Answer one request; errors of ours included, nothing is raised."""
         begun = self._loop.time()
-        received = self._receptions.now()
-        request_id = _request_id(request, received)
-        observed = self._unknown
+        visit = Visit(request, self.rules, self._receptions.now())
         try:
-            road = self._admit(request)
-            observed = road.requests
-            reply = await self._post(request, road, received, request_id)
+            reply = await self._answer(visit)
         except Problem as problem:
-            reply = problem.reply(request_id)
+            reply = problem.reply(visit.request_id, self._documentation)
         except ConnectionError:
             raise  # the client is gone: its connection knows what to do
         except Exception:
-            log.exception("request_failed", request_id=request_id)
-            reply = Problem("internal_error").reply(request_id, close=True)
-        seconds = self._loop.time() - begun
-        observed.answered(reply.status, seconds)
-        if self._sample and random.random() < self._sample:  # noqa: S311 - a sample, no secret
-            _log_access(observed.source, reply.status, seconds, request_id)
+            log.exception("request_failed", request_id=visit.request_id)
+            ours = Problem("internal_error")
+            reply = ours.reply(visit.request_id, self._documentation, close=True)
+        self._complete(visit, reply, begun)
         return reply
+
+    def _complete(self, visit: Visit, reply: Reply, begun: float) -> None:
+        """What is to be said and noted with every answer."""
+        now = self._loop.time()
+        if visit.caller is not None and visit.caller.quota is not None:
+            reply.add(visit.caller.quota.headers(now))
+        if visit.rules.cors and "Origin" in visit.request.headers:
+            reply.add(self._discovery.origin_headers(visit.request, visit.rules))
+        seconds = now - begun
+        if visit.counted:
+            observed = visit.road.requests if visit.road is not None else self._unknown
+            observed.answered(reply.status, seconds)
+        if self._sample and random.random() < self._sample:  # noqa: S311 - a sample, no secret
+            self._log_access(visit, reply.status, seconds)
+
+    def _log_access(self, visit: Visit, status: int, seconds: float) -> None:
+        log.info(
+            "request",
+            source=visit.road.source.name if visit.road is not None else "unknown",
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            request_id=visit.request_id,
+            caller=visit.caller.name if visit.caller is not None else None,
+            address=self._address(visit.request),
+        )
+
+    def _address(self, request: Request) -> str:
+        """Where the client is, as far as proxies can be trusted."""
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        return self._proxies.client_address(request.connection.address, forwarded)
 
     # Before anything of the body is looked at.
 
-    def _admit(self, request: Request) -> Road:
-        """The source that the request may write to, by its path, method and credentials."""
-        name = _source_name(request)
-        if request.method != "POST":
-            raise Problem("method_not_allowed", "events are sent by POST", {"Allow": "POST"})
+    async def _answer(self, visit: Visit) -> Reply:
+        request = visit.request
+        path = negotiation.path(request)
+        name = negotiation.source_name(path)
+        if name is None:
+            return await self._openapi(visit, path)
+        if request.method == "POST":
+            return await self._post(visit, self._admit(visit, name))
+        if request.method in READS:
+            road = self._admit(visit, name)
+            return await self._discovery.describe(visit, road)
+        allowed = self._discovery.preflight(request, visit.rules, name)
+        if allowed is None:
+            detail = "events are sent by POST, and described by GET"
+            raise Problem("method_not_allowed", detail, {"Allow": "GET, HEAD, POST"})
+        return Reply(NO_CONTENT, b"", visit.request_id, headers=allowed)
+
+    async def _openapi(self, visit: Visit, path: str) -> Reply:
+        if path != OPENAPI_PATH:
+            raise Problem("not_found", f"the paths are /v1/events/{{source}} and {OPENAPI_PATH}")
+        if visit.request.method not in READS:
+            raise Problem("method_not_allowed", "it is read by GET", {"Allow": "GET, HEAD"})
+        return await self._discovery.openapi(visit, self._identify(visit))
+
+    def _identify(self, visit: Visit) -> Caller:
+        """The caller, by the credentials that the request shows."""
+        request = visit.request
         try:
-            client = self._auth.identify(request.headers)
+            caller = visit.rules.auth.identify(
+                request.headers, request.connection.certificate_names
+            )
         except NoCredentials:
-            challenge = {"WWW-Authenticate": 'Bearer realm="ingest"'}
-            raise Problem("unauthenticated", "a valid API key is needed", challenge) from None
-        if not client.covers(name):
+            raise Problem("unauthenticated", "a valid API key is needed", CHALLENGE) from None
+        visit.caller = caller
+        return caller
+
+    def _admit(self, visit: Visit, name: str) -> Road:
+        """The road of the source, if the caller may use it."""
+        caller = self._identify(visit)
+        if not caller.covers(name):
             raise Problem("forbidden", "this key may not write to this source")
-        road = self._roads.get(name)
+        road = visit.road = visit.rules.roads.get(name)
         if road is not None:
             return road
-        if name in self._sources:
+        if name in visit.rules.sources:
             raise Problem("source_is_syslog", "this source takes syslog, not HTTP")
         raise Problem("unknown_source", "no such source is configured")
 
     # The request itself.
 
-    async def _post(
-        self, request: Request, road: Road, received: Received, request_id: str
-    ) -> Reply:
-        full = _wants_all(request)
-        kind = _media_type(request)
-        encoding = _encoding(request)
-        lease = self._bodies.reserve(request)
+    async def _post(self, visit: Visit, road: Road) -> Reply:
+        asked = negotiation.asked(visit.request)
+        length = self._bodies.declared(visit.request)
+        caller = visit.caller
+        if caller is None or caller.quota is None:
+            return await self._take(visit, road, asked, length)
+        quota = caller.quota
+        self._require_quota(caller, quota)
+        quota.enter()
+        quota.charge(self._loop.time(), size=length or 0)
         try:
-            _expect(request)
-            body = self._bodies.at_hand(request, encoding)
+            return await self._take(visit, road, asked, length)
+        finally:
+            undeclared = visit.request.content.total_bytes if length is None else 0
+            quota.charge(self._loop.time(), size=undeclared)
+            quota.leave()
+
+    def _require_quota(self, caller: Caller, quota: Quota) -> None:
+        exceeded = quota.exceeded(self._loop.time())
+        if exceeded is None:
+            return
+        metrics.QUOTA_REFUSALS.labels(caller.name, exceeded.quota).inc()
+        raise Problem(
+            "quota_exceeded",
+            f"the quota {exceeded.quota} of this key is used up",
+            {"Retry-After": str(max(1, whole_seconds(exceeded.retry_after)))},
+            {"quota": exceeded.quota},
+        )
+
+    async def _take(self, visit: Visit, road: Road, asked: Asked, length: int | None) -> Reply:
+        request = visit.request
+        lease = self._bodies.reserve(length, self._holder(visit))
+        try:
+            received = negotiation.received_as(request, visit.received)
+            negotiation.expect(request)
+            body = self._bodies.at_hand(request, asked.encoding)
             if body is None:
-                body = await self._bodies.read(request, encoding, lease)
+                body = await self._bodies.read(request, asked.encoding, lease)
             deadline = self._loop.time() + self._ack_seconds
-            road.received_bytes(request.content.total_bytes)
-            split = road.splitter.json if kind == "json" else road.splitter.ndjson
-            if len(body) <= THREAD_BYTES:
-                batch = split(body)
-            else:
-                batch = await self._loop.run_in_executor(None, split, body)
+            if not asked.dry_run:
+                road.received_bytes(request.content.total_bytes)
+            batch = await self._split(road, asked, body)
             self._bodies.pay(lease, road.price(len(body), batch.count))
         except BodyError as error:
             lease.release()
@@ -154,111 +245,41 @@ class App:
             lease.release()
             raise
         del body
-        ticket = Ticket(request_id, received, deadline, lease, full)
+        if visit.caller is not None and visit.caller.quota is not None:
+            visit.caller.quota.charge(self._loop.time(), events=batch.count)
+        ticket = Ticket(visit.request_id, received, deadline, lease, asked.full)
+        if asked.dry_run:
+            visit.counted = False
+            results = await self._publisher.preview(road, batch, ticket)
+            return _answer(results, visit.request_id, full=asked.full, dry_run=True)
         results = await self._publisher.publish(road, batch, ticket)
-        return _answer(results, request_id, full=full)
+        return _answer(results, visit.request_id, full=asked.full)
+
+    def _holder(self, visit: Visit) -> Holder:
+        """Whose share of the budget a request uses: that of its caller, or of its address."""
+        holder = visit.caller.holder if visit.caller is not None else None
+        if holder is not None:
+            return holder
+        return self._budget.holder(f"address {self._address(visit.request)}")
+
+    async def _split(self, road: Road, asked: Asked, body: bytes) -> Batch:
+        split = road.splitter.json if asked.kind == "json" else road.splitter.ndjson
+        if len(body) <= THREAD_BYTES:
+            return split(body)
+        return await self._loop.run_in_executor(None, split, body)
 
 
-def _request_id(request: Request, received: Received) -> str:
-    own = request.headers.get("X-Request-Id")
-    if own is not None and _REQUEST_ID.fullmatch(own):
-        return own
-    return received.base_id.decode()
-
-
-def _log_access(source: str, status: int, seconds: float, request_id: str) -> None:
-    log.info(
-        "request",
-        source=source,
-        status=status,
-        milliseconds=round(seconds * 1000, 1),
-        request_id=request_id,
-    )
-
-
-def _source_name(request: Request) -> str:
-    """The source in the path ``/v1/events/{source}``."""
-    path = request.target.partition("?")[0]
-    if not path.startswith("/"):  # absolute form (RFC 9112, section 3.2.2)
-        path = urlsplit(path).path
-    name = path.removeprefix(EVENTS_PATH)
-    if name == path or not name or "/" in name:
-        raise Problem("not_found", "the path is /v1/events/{source}")
-    return unquote(name) if "%" in name else name
-
-
-def _media_type(request: Request) -> str:
-    """``json`` or ``ndjson``."""
-    declared = request.headers.get("Content-Type", "")
-    if declared == "application/json":
-        return "json"
-    essence, _, parameters = declared.partition(";")
-    essence = essence.strip().lower()
-    kind = MEDIA_TYPES.get(essence)
-    if kind is None or not _charset_is_fine(parameters):
-        detail = f"accepted are {_ACCEPTED}, in UTF-8"
-        if essence == "application/x-www-form-urlencoded":
-            detail += "; with curl, add -H 'Content-Type: application/json'"
-        raise Problem("unsupported_media_type", detail, {"Accept-Post": _ACCEPTED})
-    return kind
-
-
-def _charset_is_fine(parameters: str) -> bool:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _CHARSETS:
-            return False
-    return True
-
-
-def _encoding(request: Request) -> str:
-    """The one content coding of the body."""
-    declared = request.headers.getall("Content-Encoding", ())
-    if not declared:
-        return "identity"
-    encoding = declared[0].strip().lower() or "identity"
-    if len(declared) > 1 or encoding not in SUPPORTED:
-        accepted = ", ".join(sorted(SUPPORTED))
-        detail = f"accepted is one of {accepted}"
-        raise Problem("unsupported_encoding", detail, {"Accept-Encoding": accepted})
-    return encoding
-
-
-def _expect(request: Request) -> None:
-    """Ask for the body, now that its headers are fine (RFC 9110, section 10.1.1)."""
-    expected = request.headers.get("Expect")
-    if expected is None or request.minor_version == 0:  # which knows no such thing
-        return
-    if expected.strip().lower() != "100-continue":
-        raise Problem("expectation_failed", "only 100-continue can be expected")
-    if request.transport is not None and not request.content.is_eof():
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def _wants_all(request: Request) -> bool:
-    """Whether every event is to be listed.
-
-    Raises:
-        Problem: the query asks for what would be worse to ignore than to refuse.
-    """
-    query = request.target.partition("?")[2]
-    if not query:
-        return False
-    wanted = parse_qs(query, keep_blank_values=True)
-    if "dry_run" in wanted:
-        raise Problem("not_supported_yet", "dry_run is not supported yet: nothing was done")
-    return not _FULL.isdisjoint(wanted.get("results", ()))
-
-
-def _answer(results: Results, request_id: str, *, full: bool) -> Reply:
-    if not results.entries:  # all is well, and nothing is to be said of any event
+def _answer(results: Results, request_id: str, *, full: bool, dry_run: bool = False) -> Reply:
+    if not results.entries and not dry_run:  # all is well, and nothing is to be said of any event
         return Reply(200, _SHORT % (request_id.encode(), results.accepted), request_id)
     members = results.members(full=full)
+    if dry_run:
+        members = {"dry_run": True, **members}
     status = results.status
     if status in {200, 202, 207}:
         body = msgspec.json.encode({"request_id": request_id, **members})
         return Reply(status, body + b"\n", request_id)
-    return Problem(results.code, _DETAILS[results.code], members=members).reply(request_id)
+    raise Problem(results.code, _DETAILS[results.code], members=members)
 
 
 _SHORT = (

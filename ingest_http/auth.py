@@ -1,4 +1,4 @@
-"""Credentials -> the client they belong to."""
+"""Credentials -> the caller they belong to."""
 
 from __future__ import annotations
 
@@ -7,17 +7,52 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ingest.sources import Client, name_pattern
+from ingest_http.quota import Quota
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from multidict import CIMultiDictProxy
 
-    from ingest.settings import AuthSettings
+    from ingest.inflight import Budget, Holder
+    from ingest.settings import AuthSettings, KeySettings
 
 _SHORT = 16
-ANYBODY = Client("anonymous", name_pattern(["*"]))
+QUOTAS = ("events_per_second", "bytes_per_second", "concurrent_requests")
+
+
+class Caller:
+    """A client and what it may use of a worker.
+
+    Attributes:
+        name: as in the configuration; fit for logs.
+        covers: whether some pattern of it covers a name, whether the source exists or not.
+        limits: its quotas by name; only those that it has.
+        quota: what is left of them; None: it has none.
+        holder: its share of the in-flight budget; None: that of its address.
+    """
+
+    __slots__ = ("covers", "holder", "limits", "name", "quota")
+
+    def __init__(
+        self,
+        client: Client,
+        holder: Holder | None = None,
+        limits: dict[str, int] | None = None,
+        quota: Quota | None = None,
+    ) -> None:
+        self.name = client.name
+        self.covers = client.covers
+        self.holder = holder
+        self.limits = limits or {}
+        self.quota = quota
+
+
+ANYBODY = Caller(Client("anonymous", name_pattern(["*"])))
 
 
 class NoCredentials(Exception):  # noqa: N818 - a verdict
@@ -25,36 +60,64 @@ class NoCredentials(Exception):  # noqa: N818 - a verdict
 
 
 class Auth:
-    """Knows the clients by the SHA-256 of their keys.
+    """Knows the callers by the SHA-256 of their keys, and by the names in their certificates.
 
     A key is found by the first bytes of its digest, which nobody can choose, and then compared
     whole, in constant time.
+
+    Args:
+        settings: the section [auth].
+        budget: what callers have their shares of.
+        before: what was in force before: quotas that stay the same go on.
     """
 
-    def __init__(self, settings: AuthSettings) -> None:
+    def __init__(self, settings: AuthSettings, budget: Budget, before: Auth | None = None) -> None:
         self._required = settings.required
-        self._clients = {}
+        self._callers: dict[bytes, tuple[bytes, Caller]] = {}
+        self._certified: dict[str, Caller] = {}
+        self._keys: dict[str, Caller] = {}
         for name, key in settings.keys.items():
-            client = Client(name, name_pattern(key.sources))
+            caller = self._keys[name] = _caller(name, key, budget, before)
             for digest in map(bytes.fromhex, key.sha256):
-                self._clients[digest[:_SHORT]] = (digest, client)
+                self._callers[digest[:_SHORT]] = (digest, caller)
+        for name, certificate in settings.certificates.items():
+            client = Client(name, name_pattern(certificate.sources))
+            caller = Caller(client, budget.holder(f"certificate {name}"))
+            self._certified |= dict.fromkeys(map(certificate_name, certificate.names), caller)
 
-    def identify(self, headers: CIMultiDictProxy[str]) -> Client:
-        """The client whose key the headers show.
+    def key(self, name: str) -> Caller | None:
+        """The caller of this configured name."""
+        return self._keys.get(name)
+
+    def identify(
+        self, headers: CIMultiDictProxy[str], certificate_names: Sequence[str] = ()
+    ) -> Caller:
+        """The caller whose key the headers show, else the one that the certificate names.
+
+        Args:
+            headers: of the request.
+            certificate_names: the subject alternative names of the connection's certificate.
 
         Raises:
-            NoCredentials: none of our keys, or different ones at once.
+            NoCredentials: none of ours, or different ones at once.
         """
         key = self._key(headers)
         if key is None:
-            if self._required:
-                raise NoCredentials
-            return ANYBODY
+            return self._certificate(certificate_names)
         digest = hashlib.sha256(key).digest()
-        known = self._clients.get(digest[:_SHORT])
+        known = self._callers.get(digest[:_SHORT])
         if known is None or not hmac.compare_digest(known[0], digest):
             raise NoCredentials
         return known[1]
+
+    def _certificate(self, names: Sequence[str]) -> Caller:
+        found = {name: self._certified[name] for name in names if name in self._certified}
+        callers = set(found.values())
+        if len(callers) == 1:
+            return callers.pop()
+        if callers or self._required:
+            raise NoCredentials
+        return ANYBODY
 
     @staticmethod
     def _key(headers: CIMultiDictProxy[str]) -> bytes | None:
@@ -64,6 +127,25 @@ class Auth:
             if not hmac.compare_digest(keys[0], other):
                 raise NoCredentials
         return keys[0] if keys else None
+
+
+def certificate_name(name: str) -> str:
+    """A subject alternative name as connections tell it: of host names, case is no matter."""
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        return name if ":" in name or "@" in name else name.lower()
+
+
+def _caller(name: str, key: KeySettings, budget: Budget, before: Auth | None) -> Caller:
+    client = Client(name, name_pattern(key.sources))
+    limits = {quota: getattr(key, quota) for quota in QUOTAS if getattr(key, quota)}
+    known = before.key(name) if before is not None else None
+    if known is not None and known.limits == limits:
+        quota = known.quota
+    else:
+        quota = Quota(**limits) if limits else None
+    return Caller(client, budget.holder(f"key {name}"), limits, quota)
 
 
 def _from_own(value: str) -> bytes:

@@ -7,7 +7,7 @@ JSON is never re-encoded: duplicate keys and long numbers pass as they were sent
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence  # noqa: TC003 - msgspec reads the types of its fields
+from collections.abc import Mapping, Sequence  # noqa: TC003 - msgspec reads its fields' types
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -76,6 +76,20 @@ class Batch(msgspec.Struct):
     events: Sequence[bytes | Raw] = ()
     indices: Sequence[int] = ()
     rejects: list[Reject] = []
+
+    def reject(self, verdicts: Mapping[int, tuple[str, str]]) -> None:
+        """Make rejects of usable events.
+
+        Args:
+            verdicts: position among the usable events -> code and detail.
+        """
+        for position, (code, detail) in sorted(verdicts.items()):
+            event, own_id = bytes(self.events[position]), bytes(self.heads[position].id)
+            self.rejects.append(Reject(self.indices[position], code, detail, event, own_id))
+        good = [position for position in range(len(self.heads)) if position not in verdicts]
+        self.heads = [self.heads[position] for position in good]
+        self.events = [self.events[position] for position in good]
+        self.indices = [self.indices[position] for position in good]
 
 
 class Splitter:

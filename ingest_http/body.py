@@ -12,7 +12,7 @@ from ingest_http import decode
 from ingest_http.problem import Problem
 
 if TYPE_CHECKING:
-    from ingest.inflight import Budget, Lease
+    from ingest.inflight import Budget, Holder, Lease
     from ingest.settings import LimitSettings
     from ingest_http.request import Request
 
@@ -33,16 +33,31 @@ class BodyReader:
         self._budget = budget
         self._small = min(STEP_BYTES, limits.body_bytes, limits.decoded_bytes)
 
-    def reserve(self, request: Request) -> Lease:
-        """Take room for the body, by what its header says, before any of it is read.
+    def declared(self, request: Request) -> int | None:
+        """How long the body is by its header; None: it does not say.
 
         Raises:
-            Problem: 413, or 503 where the budget is full.
+            Problem: 413; or 400, for a transfer coding that is not undone here.
         """
         length = request.content_length
+        if length is None:
+            _require_chunked(request)
         if length is not None and length > self._limits.body_bytes:
             raise self._too_large()
-        lease = self._budget.reserve(self._price(length if length is not None else STEP_BYTES))
+        return length
+
+    def reserve(self, length: int | None, holder: Holder) -> Lease:
+        """Take room for a body, by what its header says, before any of it is read.
+
+        Args:
+            length: see `declared`.
+            holder: whose share of the budget it is.
+
+        Raises:
+            Problem: 503 where the budget, or the holder's share, is full.
+        """
+        price = self._price(length if length is not None else STEP_BYTES)
+        lease = self._budget.reserve(price, holder)
         if lease is None:
             raise overloaded()
         return lease
@@ -129,6 +144,13 @@ class BodyReader:
     @staticmethod
     def _says(limit: int) -> str:
         return f"the body is larger than {limit} bytes"
+
+
+def _require_chunked(request: Request) -> None:
+    """The parser undoes no other transfer coding, and says nothing (RFC 9112, section 6.1)."""
+    codings = request.headers.getall("Transfer-Encoding", ())
+    if codings and [each.strip().lower() for each in codings] != ["chunked"]:
+        raise Problem("bad_request", "the only transfer coding is chunked")
 
 
 def overloaded() -> Problem:

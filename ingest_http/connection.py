@@ -1,37 +1,34 @@
-"""Connections to the HTTP front door: their limits, their age, and their end.
+"""One connection to the HTTP front door: its requests, its time limits, its age, and its end.
 
-aiohttp's server knows no connection cap, no age, and no time limit for a header that has begun.
+aiohttp's server knows no age, and no time limit for a header that has begun.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
-from aiohttp.web_server import Server
 from structlog import get_logger
 
 from ingest import metrics
 from ingest.errors import ConfigError
-from ingest.listening import BACKLOG, accept_all, refuse_newcomers
 from ingest_http.request import Request
+from ingest_http.tls import names_in
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from aiohttp.streams import StreamReader
     from aiohttp.web_request import BaseRequest
 
-    from ingest.settings import LimitSettings
-    from ingest_http.reply import Reply
-    from ingest_http.settings import HttpSettings
+    from ingest_http.door import Door
 
 log = get_logger(__name__)
 
@@ -40,12 +37,9 @@ SLOW_READER_SECONDS = 30.0
 """How long a client may take to make room for an answer."""
 LINGER_SECONDS = 5.0
 """How long the rest of a body is read and ignored after an early answer."""
-HANDSHAKE_SECONDS = 0.2
-"""How long begun handshakes have to complete before the listener is closed."""
+TLS_BUFFER_BYTES = 65_536
+"""What waits inside TLS in each direction before a side is paused, as on a plain connection."""
 TAIL_BYTES = 64
-GRACE_SECONDS = 1.0
-"""How long a connection without a request is kept after the listener has closed: its client may
-have a request on the way."""
 
 
 def require_c_parser() -> None:
@@ -65,32 +59,58 @@ class Connection(RequestHandler):
     """
 
     __slots__ = (
+        "_arriving",
         "_closes_at",
         "_door",
         "_header_began",
         "_header_timer",
         "_payload",
         "address",
+        "certificate_names",
         "idle_since",
+        "is_tls",
     )
 
-    def __init__(self, door: Door, **arguments: Any) -> None:
+    def __init__(self, door: Door, sock: socket.socket, address: str, **arguments: Any) -> None:
         super().__init__(door.server, **arguments)
         self._door = door
+        self._arriving: socket.socket | None = sock
         self._closes_at = self._loop.time() + door.max_age_seconds * random.uniform(0.8, 1.0)  # noqa: S311
         self._header_timer: asyncio.TimerHandle | None = None
         self._header_began = False  # behind the request that is being answered
         self._payload = EMPTY_PAYLOAD
         self._keepalive = True  # one that never sends anything is idle as well
-        self.address = ""
+        self.address = address
+        self.is_tls = False
+        self.certificate_names: tuple[str, ...] = ()
         self.idle_since = self._loop.time()
 
+    @property
+    def is_arriving(self) -> bool:
+        """Whether it has no transport yet, because of a TLS handshake."""
+        return self._arriving is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Enter, unless a limit is reached."""
-        peer = transport.get_extra_info("peername")
-        self.address = peer[0] if isinstance(peer, tuple) else "unix"
+        """Begin to serve; a TLS handshake is done."""
+        self._arriving = None
+        if self._force_close:  # it was closed meanwhile
+            cast("asyncio.Transport", transport).abort()
+            return
+        if transport.get_extra_info("sslcontext") is not None:
+            self._secured(transport)
         super().connection_made(transport)
-        self._door.entered(self)
+
+    def _secured(self, transport: Any) -> None:
+        self.is_tls = True
+        self.certificate_names = names_in(transport.get_extra_info("peercert"))
+        transport.set_write_buffer_limits(TLS_BUFFER_BYTES)
+        transport.set_read_buffer_limits(TLS_BUFFER_BYTES)
+
+    def never_made(self) -> None:
+        """Let go of everything: its transport came to nothing."""
+        if self._arriving is not None:
+            self._arriving.close()
+        self._parser = None  # it refers to us
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Leave."""
@@ -107,6 +127,7 @@ class Connection(RequestHandler):
                     self._keepalive_handle = self._loop.call_at(
                         self._next_keepalive_close_time, self._process_keepalive
                     )
+            await self._send_everything()
         except ConnectionError:
             pass  # the client is gone
         except asyncio.CancelledError:
@@ -122,7 +143,9 @@ class Connection(RequestHandler):
 
     async def _answer_next(self) -> bool:
         """Wait for a request and answer it; whether the connection goes on."""
-        if not self._messages and not await self._next_message():
+        if self._messages:
+            await asyncio.sleep(0)  # many came together: others have their turn in between
+        elif not await self._next_message():
             return False
         message, payload = self._messages.popleft()
         if self._parser is not None:
@@ -176,6 +199,13 @@ class Connection(RequestHandler):
             return False
         return True
 
+    async def _send_everything(self) -> None:
+        """Before it is closed: closing has no time limit without TLS, and a short one with it."""
+        if self.transport is not None and not self._force_close:
+            self.transport.set_write_buffer_limits(1)  # uvloop's TLS has no end of waiting for 0
+            if self.writing_paused:
+                await self.room_to_write()
+
     def _write_bad_request(self) -> None:
         """What is not HTTP gets no more than a status."""
         metrics.REQUESTS.labels("unknown", "400").inc()
@@ -219,9 +249,30 @@ class Connection(RequestHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
+    def force_close(self) -> None:
+        """Close it, also while it arrives; an answer that is not read holds it for some time."""
+        transport = self.transport
+        super().force_close()
+        if self._arriving is not None:  # its transport sees the end, whatever it is about to do
+            with suppress(OSError):
+                self._arriving.shutdown(socket.SHUT_RDWR)
+        elif transport is not None and transport.get_write_buffer_size():
+            self._loop.call_later(SLOW_READER_SECONDS, transport.abort)
+
     def is_idle(self) -> bool:
         """Whether no request is there, nor being handled; part of a header may be."""
-        return self._waiter is not None and not self._waiter.done()
+        if self._waiter is None:
+            return self._arriving is not None
+        return not self._waiter.done()
+
+    def owes_an_answer(self) -> bool:
+        """Whether a request is there that has no answer, or whose answer is not sent."""
+        return not (self._force_close or self._task_handler is None or self.is_idle())
+
+    @property
+    def is_closed_by_us(self) -> bool:
+        """Whether its end was not the client's doing."""
+        return self._force_close
 
     def is_waiting(self) -> bool:
         """Whether it is idle and nothing of a header is there."""
@@ -259,117 +310,3 @@ def _ends_a_request(data: bytes, payload: StreamReader) -> bool:
         return True
     pieces: Sequence[bytes] = () if payload is EMPTY_PAYLOAD else payload._buffer  # noqa: SLF001
     return bool(pieces) and data.endswith(pieces[-1][-TAIL_BYTES:])
-
-
-class Door:
-    """The listening side: every connection of a worker, their limits and their end.
-
-    Args:
-        handler: answers one request.
-        http: the [http] section.
-        limits: the [limits] section.
-    """
-
-    def __init__(
-        self,
-        handler: Callable[[Request], Awaitable[Reply]],
-        http: HttpSettings,
-        limits: LimitSettings,
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._limits = limits
-        self._connections: set[Connection] = set()
-        self._by_address: Counter[str] = Counter()
-        self._servers: list[asyncio.Server] = []
-        self._sockets: list[socket.socket] = []
-        self.draining = False
-        self.max_age_seconds = http.max_age_seconds
-        self.header_seconds = http.header_seconds
-        self.handler = handler
-        self.server = Server(_unused)
-        self._arguments: dict[str, Any] = {
-            "loop": self._loop,
-            "keepalive_timeout": http.keepalive_seconds,
-            "auto_decompress": False,
-            "access_log": None,
-        }
-
-    def __len__(self) -> int:
-        return len(self._connections)
-
-    def _make(self) -> Connection:
-        return Connection(self, **self._arguments)
-
-    async def open(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on listening ``sockets``, which stay the caller's to close."""
-        for sock in sockets:
-            self._sockets.append(sock)
-            server = await self._loop.create_server(self._make, sock=sock.dup(), backlog=BACKLOG)
-            self._servers.append(server)
-
-    async def close(self) -> None:
-        """Stop listening, without a reset for anybody who is in the queue already."""
-        refuse_newcomers(self._sockets)
-        await asyncio.sleep(HANDSHAKE_SECONDS)
-        for server in self._servers:
-            server.close()
-        for sock in self._sockets:
-            for connection in accept_all(sock):
-                await self._loop.connect_accepted_socket(self._make, connection)
-            sock.close()
-        self._servers.clear()
-        self._sockets.clear()
-
-    async def finish(self, deadline: float) -> int:
-        """Wait until every request is answered, at most until ``deadline`` on the loop's clock.
-
-        Connections without a request get some time for one that is on its way.
-
-        Returns:
-            How many requests were cut off.
-        """
-        grace = min(deadline, self._loop.time() + GRACE_SECONDS)
-        while self._connections and self._loop.time() < deadline:
-            if self._loop.time() >= grace:
-                for connection in [each for each in self._connections if each.is_idle()]:
-                    connection.force_close()
-            await asyncio.sleep(0.02)
-        cut_off = sum(not each.is_idle() for each in self._connections)
-        for connection in tuple(self._connections):
-            await connection.shutdown(0.1)
-        return cut_off
-
-    # What connections tell.
-
-    def entered(self, connection: Connection) -> None:
-        """A connection is made: keep the limits."""
-        address = connection.address
-        self._connections.add(connection)
-        self._by_address[address] += 1
-        if self._by_address[address] > self._limits.connections_per_address:
-            self._refuse(connection, "connections_per_address")
-        elif len(self._connections) > self._limits.connections:
-            self._refuse(self._longest_idle() or connection, "connections")
-
-    def left(self, connection: Connection) -> None:
-        """A connection is gone."""
-        if connection not in self._connections:
-            return
-        self._connections.discard(connection)
-        self._by_address[connection.address] -= 1
-        if not self._by_address[connection.address]:
-            del self._by_address[connection.address]
-
-    def _refuse(self, connection: Connection, limit: str) -> None:
-        metrics.CONNECTIONS_REFUSED.labels("http", limit).inc()
-        self.left(connection)
-        connection.force_close()
-
-    def _longest_idle(self) -> Connection | None:
-        idle = (each for each in self._connections if each.is_waiting())
-        return min(idle, key=lambda each: each.idle_since, default=None)
-
-
-async def _unused(_request: BaseRequest) -> Any:
-    """Aiohttp's server wants a handler; ours is called by `Connection` itself."""
-    raise NotImplementedError

@@ -10,13 +10,16 @@ from ingest.inflight import Budget
 from ingest.kafka_producer import KafkaProducer
 from ingest.status import WorkerStatus
 from ingest_http.app import App
-from ingest_http.connection import Door
 from ingest_http.dead_letter import DeadLetters
+from ingest_http.door import Door
 from ingest_http.publish import Publisher
+from ingest_http.rules import Rules, compiled
+from ingest_http.tls import server_context
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
+    from ssl import SSLContext
 
     from ingest_http.config import HttpConfig
 
@@ -32,23 +35,29 @@ class HttpFront:
     """
 
     def __init__(self, config: HttpConfig) -> None:
-        sources = config.named_sources()
-        topics = {source.topic for source in sources.values() if source.over_http}
         letters = config.dead_letter
-        if letters.mode == "on":
-            topics.add(letters.topic)
         self._loop = asyncio.get_running_loop()
         self._budget = Budget(config.limits.inflight_bytes)
-        self._producer = KafkaProducer(config.kafka, config.topics, topics)
+        self._producer = KafkaProducer(config.kafka, config.topics, config.topics_written())
         keep = DeadLetters(self._producer, letters.topic) if letters.mode == "on" else None
         publisher = Publisher(self._producer, keep)
-        app = App(config, sources, publisher, self._budget)
-        self._door = Door(app.handle, config.http, config.limits)
+        rules = Rules(config, compiled(config), self._budget)
+        self._app = App(config, rules, publisher, self._budget)
+        self._door = Door(self._app.handle, config.http, config.limits, _context(config))
 
     async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Connect to Kafka behind the scenes, and serve."""
         self._producer.start()
         await self._door.open(sockets["http"])
+
+    async def reload(self, config: HttpConfig) -> None:
+        """Take the rules and certificates of ``config``; all of them or, when it raises, none."""
+        schemas = await asyncio.to_thread(compiled, config)
+        rules = Rules(config, schemas, self._budget, self._app.rules)
+        context = _context(config)
+        self._producer.follow(config.topics_written())
+        self._app.rules = rules
+        self._door.use(context)
 
     def status(self) -> WorkerStatus:
         """How it is just now."""
@@ -73,6 +82,10 @@ class HttpFront:
         cut_off = await self._door.finish(deadline)
         await self._producer.stop(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
         return cut_off
+
+
+def _context(config: HttpConfig) -> SSLContext | None:
+    return server_context(config.http.tls) if config.http.tls is not None else None
 
 
 async def make(config: HttpConfig) -> HttpFront:

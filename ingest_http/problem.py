@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MEDIA_TYPE = "application/problem+json"
-TYPE = "urn:data-highway:ingest:problem:"
-"""What the `type` of a problem document starts with; its code follows."""
 
 STATUS = {
     "bad_request": 400,
     "bad_body": 400,
     "bad_compression": 400,
-    "not_supported_yet": 400,
+    "bad_idempotency_key": 400,
     "empty_body": 400,
     "invalid_json": 400,
     "invalid_utf8": 400,
@@ -39,6 +37,7 @@ STATUS = {
     "unsupported_media_type": 415,
     "expectation_failed": 417,
     "no_usable_event": 422,
+    "quota_exceeded": 429,
     "internal_error": 500,
     "overloaded": 503,
     "kafka_unavailable": 503,
@@ -73,10 +72,16 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 does
             self.headers["Retry-After"] = str(random.randint(1, 4))  # noqa: S311 - no secret
         self.members = members or {}
 
-    def reply(self, request_id: str, *, close: bool = False) -> Reply:
-        """The answer with this problem document."""
+    def reply(self, request_id: str, documentation: str, *, close: bool = False) -> Reply:
+        """The answer with this problem document.
+
+        Args:
+            request_id: of the request.
+            documentation: the page that has a section for each code.
+            close: whether the connection ends with it.
+        """
         document = {
-            "type": TYPE + self.code,
+            "type": f"{documentation}#{self.code}",
             "title": REASONS[self.status],
             "status": self.status,
             "code": self.code,

@@ -21,17 +21,19 @@ from ingest.envelope import (
 )
 from ingest.receipt import Run, Status
 from ingest_http.batch import Batch, Reject, Splitter
+from ingest_http.cors import Origins
 from ingest_http.dead_letter import DeadLetters, common_headers
-from ingest_http.results import Results
+from ingest_http.results import SCHEMA_MISMATCH, Results
+from ingest_http.validation import mismatches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ingest.inflight import Lease
     from ingest.producer import Producer
     from ingest.receipt import Receipt
     from ingest.settings import LimitSettings
-    from ingest.sources import Source
+    from ingest_http.description import Offer
 
 Item = TypeVar("Item")
 
@@ -50,9 +52,14 @@ _REFUSALS = {
 class Road:
     """What is known of a source before any of its events arrives."""
 
-    def __init__(self, source: Source, limits: LimitSettings) -> None:
+    def __init__(self, offer: Offer, limits: LimitSettings) -> None:
+        source = offer.source
         name = source.name
+        self.offer = offer
         self.source = source
+        self.schema = offer.checked
+        self.enforced = offer.validate == "enforce"
+        self.origins = Origins(frozenset(offer.cors_origins))
         self.keyed = source.key is not None
         self.splitter = Splitter(source.key, limits.batch_events, limits.event_bytes)
         self.envelope = Envelope(name, source.event_type, source.key)
@@ -127,11 +134,60 @@ class Publisher:
         holders = _Holders(ticket.lease)
         road.received(count)
         try:
+            if road.schema is not None:
+                await _validate(road, batch, results)
             await self._publish(road, batch, ticket, holders, results)
         finally:
             holders.let_go()
             _account(road, count, results)
         return results
+
+    async def preview(self, road: Road, batch: Batch, ticket: Ticket) -> Results:
+        """What `publish` would tell now; nothing is written and nothing counted."""
+        results = Results()
+        try:
+            if road.schema is not None:
+                await _validate(road, batch, results)
+            await self._preview(road, batch, ticket, results)
+        finally:
+            ticket.lease.release()
+        return results
+
+    async def _preview(self, road: Road, batch: Batch, ticket: Ticket, results: Results) -> None:
+        keys = _keys(road, batch) if road.keyed else None
+        values = await _seal_in_turns(road, batch, ticket)
+        topic = road.source.topic
+        for start in range(0, len(values), SEAL_EVENTS):
+            part = slice(start, start + SEAL_EVENTS)
+            codes = self._producer.preview(
+                topic, values[part], keys=keys[part] if keys else None, headers=HEADERS
+            )
+            for position, code in enumerate(codes, start):
+                index = batch.indices[position]
+                if code:
+                    self._foretell(index, values[position], code, results)
+                    continue
+                results.accepted += 1
+                if ticket.full or index in results.warnings:
+                    results.add(index, id_of(values[position]), "ok", topic=topic)
+            await asyncio.sleep(0)
+        fate = Status.REFUSED if self._dead_letters is None else Status.ACKED
+        for rejects in _slices(batch.rejects):
+            self._tell_slice(rejects, [fate] * len(rejects), ticket, results)
+            await asyncio.sleep(0)
+
+    def _foretell(self, index: int, value: bytes, code: str, results: Results) -> None:
+        """What would become of a record that cannot be written."""
+        if code in _REFUSALS:
+            results.reject(code)
+            more: dict[str, Any] = {"code": code, "detail": _REFUSALS[code]}
+            if self._dead_letters is None:
+                results.lost += 1
+                more["kept"] = False
+            results.add(index, id_of(value), "rejected", **more)
+        else:
+            results.retry += 1
+            results.add(index, id_of(value), "retry", code=code)
 
     async def _publish(
         self, road: Road, batch: Batch, ticket: Ticket, holders: _Holders, results: Results
@@ -142,7 +198,7 @@ class Publisher:
         keys = _keys(road, batch) if road.keyed else None
         values = await _seal_in_turns(road, batch, ticket) if large else _seal(road, batch, ticket)
         rejects, indices = batch.rejects, batch.indices
-        ids = [id_of(value) for value in values] if ticket.full else []
+        listed = _to_list(values, indices, ticket, results)
         size = sum(map(len, values))
         if rejects:
             size += sum(len(reject.event) for reject in rejects)
@@ -161,11 +217,11 @@ class Publisher:
         del values
         await receipt
         for run in receipt.runs:
-            self._tell_run(road, run, indices, ids, results)
+            self._tell_run(road, run, indices, listed, results)
             if large:
                 await asyncio.sleep(0)
         if rejects:
-            await self._tell_rejects(road, rejects, letters, ticket, results)
+            await self._tell_rejects(rejects, letters, ticket, results)
         if results.accepted == len(indices):  # the usual end
             return
         refused: list[Reject] = []
@@ -174,7 +230,7 @@ class Publisher:
             await asyncio.sleep(0)
         if refused:
             letters = await self._bury(road, refused, ticket, holders)
-            await self._tell_rejects(road, refused, letters, ticket, results)
+            await self._tell_rejects(refused, letters, ticket, results)
 
     async def _bury(
         self, road: Road, rejects: Sequence[Reject], ticket: Ticket, holders: _Holders
@@ -200,16 +256,17 @@ class Publisher:
 
     @staticmethod
     def _tell_run(
-        road: Road, run: Run, indices: Sequence[int], ids: Sequence[str], results: Results
+        road: Road, run: Run, indices: Sequence[int], listed: Mapping[int, str], results: Results
     ) -> None:
         """The fate of events that were submitted; refused ones are told with the rejects."""
         if run.status is Status.ACKED:
             results.accepted += len(run.indices)
-            if ids:
+            if listed:
                 place = {"topic": road.source.topic, "partition": run.partition}
-                for step, position in enumerate(run.indices):
-                    offset = run.offset + step
-                    results.add(indices[position], ids[position], "ok", **place, offset=offset)
+                for offset, position in enumerate(run.indices, run.offset):
+                    own = listed.get(position)
+                    if own is not None:
+                        results.add(indices[position], own, "ok", **place, offset=offset)
         elif run.status is not Status.REFUSED:
             status = run.status.value
             setattr(results, status, getattr(results, status) + len(run.indices))
@@ -218,7 +275,6 @@ class Publisher:
 
     async def _tell_rejects(
         self,
-        road: Road,
         rejects: Sequence[Reject],
         letters: Sequence[Receipt],
         ticket: Ticket,
@@ -232,11 +288,10 @@ class Publisher:
                 for run in (await letters[number]).runs:
                     for position in run.indices:
                         fates[position] = run.status
-            self._tell_slice(road, part, fates, ticket, results)
+            self._tell_slice(part, fates, ticket, results)
 
     @staticmethod
     def _tell_slice(
-        road: Road,
         rejects: Sequence[Reject],
         fates: Sequence[Status],
         ticket: Ticket,
@@ -250,8 +305,7 @@ class Publisher:
                 results.retry += 1
                 results.add(reject.index, event, "retry", code="kafka_unavailable")
                 continue
-            metrics.REJECTS.labels(road.source.name, reject.code).inc()
-            results.rejected += 1
+            results.reject(reject.code)
             if fate is Status.REFUSED:
                 results.lost += 1
                 more["kept"] = False
@@ -286,24 +340,34 @@ async def _seal_in_turns(road: Road, batch: Batch, ticket: Ticket) -> list[bytes
 def _keys(road: Road, batch: Batch) -> list[bytes | None]:
     """The record keys; events whose key cannot be one become rejects."""
     keys = road.envelope.keys(batch.heads)
-    bad = {position for position, key in enumerate(keys) if isinstance(key, BadKey)}
+    verdict = ("bad_key", "an object or an array cannot be a record key")
+    bad = {position: verdict for position, key in enumerate(keys) if isinstance(key, BadKey)}
     if bad:
-        good = [position for position in range(len(keys)) if position not in bad]
-        detail = "an object or an array cannot be a record key"
-        batch.rejects += [
-            Reject(
-                batch.indices[position],
-                "bad_key",
-                detail,
-                bytes(batch.events[position]),
-                bytes(batch.heads[position].id),
-            )
-            for position in sorted(bad)
-        ]
-        batch.heads = [batch.heads[position] for position in good]
-        batch.events = [batch.events[position] for position in good]
-        batch.indices = [batch.indices[position] for position in good]
+        batch.reject(bad)
     return [key for key in keys if not isinstance(key, BadKey)]
+
+
+async def _validate(road: Road, batch: Batch, results: Results) -> None:
+    """Reject, or warn of, the events that the source's schema does not allow."""
+    if road.schema is None:
+        return
+    found = await mismatches(road.schema, batch.events)
+    if found and road.enforced:
+        batch.reject({position: (SCHEMA_MISMATCH, detail) for position, detail in found.items()})
+    elif found:
+        results.warnings = {batch.indices[at]: detail for at, detail in found.items()}
+
+
+def _to_list(
+    values: Sequence[bytes], indices: Sequence[int], ticket: Ticket, results: Results
+) -> dict[int, str]:
+    """Position -> id of the events that the answer lists also when they are ``ok``."""
+    if ticket.full:
+        return {position: id_of(value) for position, value in enumerate(values)}
+    if not results.warnings:
+        return {}
+    warned = results.warnings
+    return {at: id_of(values[at]) for at, index in enumerate(indices) if index in warned}
 
 
 def _refused(runs: Sequence[Run], indices: Sequence[int]) -> Iterator[Reject]:
@@ -330,5 +394,9 @@ def _account(road: Road, count: int, results: Results) -> None:
         road.rejected(results.rejected)
     if failed:
         road.failed(failed)
+    for code, number in results.codes.items():
+        metrics.REJECTS.labels(road.source.name, code).inc(number)
+    if results.warnings:
+        metrics.SCHEMA_WARNINGS.labels(road.source.name).inc(len(results.warnings))
     if results.lost:
         metrics.DEAD_LETTERS_LOST.labels(road.source.name).inc(results.lost)

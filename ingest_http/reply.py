@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ingest_http.request import Request
 
 JSON = "application/json"
+NO_CONTENT = 204
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -64,6 +65,10 @@ class Reply:
         self._headers = headers
         self._close = close
 
+    def add(self, headers: Mapping[str, str]) -> None:
+        """Have further header fields."""
+        self._headers = {**(self._headers or {}), **headers}
+
     def write(self, request: Request) -> bool:
         """Write the answer to ``request``; whether its connection is kept.
 
@@ -87,6 +92,11 @@ class Reply:
             more = "Connection: keep-alive\r\n"
         if self._headers:
             more += "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
+        if self.status == NO_CONTENT:  # which has neither type nor length (RFC 9110, section 8.6)
+            return (
+                f"HTTP/1.1 {self.status} {REASONS[self.status]}\r\n"
+                f"Date: {_date()}\r\nX-Request-Id: {self._request_id}\r\n{more}\r\n"
+            ).encode()
         return (
             f"HTTP/1.1 {self.status} {REASONS[self.status]}\r\n"
             f"Content-Type: {self._content_type}\r\nContent-Length: {len(self._body)}\r\n"

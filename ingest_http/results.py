@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+SCHEMA_MISMATCH = "schema_mismatch"
+"""The code of an event that its source's schema does not allow."""
+
 LISTED = 1000
 """Events other than ``retry`` and ``unknown`` that an answer lists, at most."""
 
@@ -23,6 +26,8 @@ class Results(msgspec.Struct):
     Attributes:
         accepted, spooled, rejected, retry, unknown: counts of events.
         lost: rejected events of which no copy could be kept.
+        codes: reject code -> how many events.
+        warnings: index -> why the event does not match the schema; produced all the same.
         entries: (index, what the answer says of the event).
     """
 
@@ -32,11 +37,21 @@ class Results(msgspec.Struct):
     retry: int = 0
     unknown: int = 0
     lost: int = 0
+    codes: dict[str, int] = {}
+    warnings: dict[int, str] = {}
     entries: list[tuple[int, dict[str, Any]]] = []
 
     def add(self, index: int, event_id: str, status: str, **more: Any) -> None:
         """List one event."""
-        self.entries.append((index, {"index": index, "id": event_id, "status": status, **more}))
+        entry = {"index": index, "id": event_id, "status": status, **more}
+        if index in self.warnings:
+            entry["warning"] = {"code": SCHEMA_MISMATCH, "detail": self.warnings[index]}
+        self.entries.append((index, entry))
+
+    def reject(self, code: str) -> None:
+        """Count one rejected event."""
+        self.rejected += 1
+        self.codes[code] = self.codes.get(code, 0) + 1
 
     @property
     def status(self) -> int:
@@ -69,6 +84,8 @@ class Results(msgspec.Struct):
             "unknown": self.unknown,
             "results": listed,
         }
+        if self.warnings:
+            members["warned"] = len(self.warnings)
         return members | {"truncated": True} if truncated else members
 
     def _listed(self, *, full: bool) -> tuple[list[dict[str, Any]], bool]:

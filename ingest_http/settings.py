@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ingest.settings import Address, File, NotYet, Settings
+from ingest.settings import Address, FileContent, Network, Settings
 
 
 class TlsSettings(Settings):
     """``tls`` of the section [http]."""
 
-    cert: Annotated[str, File]
-    key: Annotated[str, File]
-    client_ca: Annotated[str | None, File] = None
+    cert: FileContent
+    key: FileContent
+    client_ca: FileContent | None = None
     client_cert: Literal["optional", "required"] = "optional"
 
 
@@ -25,8 +25,9 @@ class HttpSettings(Settings):
     workers: PositiveInt | Literal["auto"] = 1
     keepalive_seconds: PositiveFloat = 75.0
     header_seconds: PositiveFloat = 10.0
-    handshake_seconds: Annotated[PositiveFloat, NotYet] = 10.0
+    handshake_seconds: PositiveFloat = 10.0
     max_age_seconds: PositiveFloat = 300.0
     access_log_sample: Annotated[float, Field(ge=0, le=1)] = 0.01
-    trusted_proxies: Annotated[list[str], NotYet] = Field(default_factory=list)
-    tls: Annotated[TlsSettings | None, NotYet] = None
+    documentation_url: str = Field(default="README.md", pattern=r"^[!-~]+$")
+    trusted_proxies: list[Network] = Field(default_factory=list)
+    tls: TlsSettings | None = None

@@ -334,6 +334,22 @@ def template(bootstrap_servers: str, key: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def more_clients(count: int) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Sections of the configuration for so many clients more, and their keys.
+
+    One client alone cannot have more than half of what a worker has to share.
+    """
+    keys = [f"client_{secrets.token_urlsafe(24)}" for _ in range(count)]
+    sections = {
+        f"auth.keys.client-{number}": {
+            "sha256": [hashlib.sha256(key.encode()).hexdigest()],
+            "sources": ["*"],
+        }
+        for number, key in enumerate(keys)
+    }
+    return sections, keys
+
+
 def as_toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """Sections of plain values as TOML, whose notation of these is JSON's."""
     lines: list[str] = []

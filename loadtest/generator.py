@@ -12,6 +12,7 @@ import re
 import time
 from array import array
 from collections import Counter
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 POOL_EVENTS = 20_000
 """Distinct events in all request bodies together."""
 PAUSE_SECONDS = 0.1
-"""How long a connection rests after a refusal, or when it cannot connect."""
+"""How long a connection rests after a refusal unless told otherwise, or when it cannot connect."""
 STOP_SECONDS = 60.0
 """How long after the end of a timed run answers are waited for."""
 
@@ -40,6 +41,7 @@ class Load:
         requests: whole requests, header and body, sent in turn.
         count: how many requests to send; None: until ``seconds`` have passed.
         seconds: how long to send at most.
+        pause_seconds: how long a connection rests after a refusal.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Load:
         *,
         count: int | None = None,
         seconds: float | None = None,
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self.endpoint = endpoint(url)
+        self.pause_seconds = pause_seconds
         self.no_answer = 0
         self._requests = requests
         self._count = count
@@ -126,7 +130,7 @@ class Client(Connection):
         elif status < 300:
             self._send()
         else:
-            self._loop.call_later(PAUSE_SECONDS, self._send)
+            self._loop.call_later(self._load.pause_seconds, self._send)
 
     def broken(self) -> None:
         """Connect again while there is something to send."""
@@ -157,11 +161,17 @@ class Client(Connection):
                 return
 
 
-def build(url: str, key: str, source: str, size: int, seed: int = 1) -> list[bytes]:
-    """Whole requests with ``size`` events each, all different: `POOL_EVENTS` events together."""
+def build(url: str, keys: Sequence[str], source: str, size: int, seed: int = 1) -> list[bytes]:
+    """Whole requests with ``size`` events each, all different: `POOL_EVENTS` events together.
+
+    They come from the owners of ``keys`` in turn.
+    """
     stream = events(seed)
-    bodies = (batch(stream, size) for _ in range(max(1, POOL_EVENTS // size)))
-    return [head(url, key, source, len(body)) + body for body in bodies]
+    bodies = (batch(stream, size) for _ in range(max(len(keys), POOL_EVENTS // size)))
+    return [
+        head(url, key, source, len(body)) + body
+        for body, key in zip(bodies, cycle(keys), strict=False)
+    ]
 
 
 async def run(load: Load, connections: int) -> dict[str, Any]:
@@ -176,7 +186,9 @@ async def run(load: Load, connections: int) -> dict[str, Any]:
 async def _main(options: argparse.Namespace) -> None:
     requests = build(options.url, options.key, options.source, options.batch, options.seed)
     count = None if options.events is None else -(-options.events // options.batch)
-    load = Load(options.url, requests, count=count, seconds=options.seconds)
+    load = Load(
+        options.url, requests, count=count, seconds=options.seconds, pause_seconds=options.pause
+    )
     limit = None if options.seconds is None else options.seconds + STOP_SECONDS
     try:
         figures = await asyncio.wait_for(run(load, options.connections), limit)
@@ -188,11 +200,14 @@ async def _main(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loadtest.generator", description=__doc__)
     parser.add_argument("--url", required=True, help="http://host:port of the gateway")
-    parser.add_argument("--key", required=True, help="an API key")
+    parser.add_argument("--key", required=True, nargs="+", help="an API key, or several")
     parser.add_argument("--source", default="load")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--batch", type=int, default=100, help="events in a request")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--pause", type=float, default=PAUSE_SECONDS, help="seconds to rest after a refusal"
+    )
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument("--events", type=int, help="stop after so many events")
     amount.add_argument("--seconds", type=float, help="stop after so many seconds")

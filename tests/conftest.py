@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
     from typing import Any
 
-    from confluent_kafka.admin import TopicMetadata
+    from confluent_kafka.admin import PartitionMetadata, TopicMetadata
 
     from deploy.local import Cluster
     from deploy.local.cluster import Node
@@ -143,13 +143,17 @@ class Kafka:
 
     def replicas(self, topic: str) -> dict[int, list[int]]:
         """Partition -> the brokers that have it, its leader first; empty where there is none."""
+        found = self._partitions(topic)
+        return {number: _leader_first(each, each.replicas) for number, each in found.items()}
+
+    def in_sync(self, topic: str) -> dict[int, list[int]]:
+        """Partition -> the brokers that have all of it, its leader first, as one broker sees it."""
+        found = self._partitions(topic)
+        return {number: _leader_first(each, each.isrs) for number, each in found.items()}
+
+    def _partitions(self, topic: str) -> dict[int, PartitionMetadata]:
         found = self._topics().get(topic)
-        if found is None:
-            return {}
-        return {
-            number: sorted(each.replicas, key=lambda broker, leader=each.leader: broker != leader)
-            for number, each in found.partitions.items()
-        }
+        return found.partitions if found is not None else {}
 
     def _topics(self) -> dict[str, TopicMetadata]:
         give_up = time.monotonic() + SETTLE_SECONDS
@@ -181,6 +185,10 @@ class Kafka:
     @staticmethod
     def _done(futures: dict[Any, Any]) -> list[Any]:
         return [future.result(SETTLE_SECONDS) for future in futures.values()]
+
+
+def _leader_first(partition: PartitionMetadata, brokers: list[int]) -> list[int]:
+    return sorted(brokers, key=lambda broker: broker != partition.leader)
 
 
 def _read_all(consumer: Consumer, partitions: list[TopicPartition]) -> list[Record]:

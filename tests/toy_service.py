@@ -3,9 +3,10 @@
 Its clients send lines and get a line for each:
 
 who     which worker this is, and whether it is serving or draining
-take    an event is received and acked
+take    an event of its source is received and acked
 lose    an event is received, and never accounted for
 hang    a request begins, which ends with the connection's next line
+config  its greeting, and how long its ballast is
 reports how often this worker was asked for its status
 """
 
@@ -15,11 +16,14 @@ import asyncio
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ingest import metrics
+from ingest.config_change import Change
+from ingest.errors import ConfigError
 from ingest.listening import accept_all, refuse_newcomers
 from ingest.service import Service
 from ingest.settings import ServiceSettings
@@ -41,6 +45,13 @@ class ToyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fails: workers die while they start.
         overruns: workers do not keep to the deadline of their drain.
         degraded: so many topics cannot be used.
+        file: what a reload reads: a JSON object with attributes that differ.
+        source: which source its events are of.
+        greeting: tells one configuration from another.
+        ballast: makes it long.
+        refused: workers raise instead of taking it.
+        stalls: workers never get done with taking it.
+        bug: reading it fails in a way that nobody thought of.
     """
 
     workers: int = 1
@@ -51,6 +62,16 @@ class ToyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fails: bool = False
     overruns: bool = False
     degraded: int = 0
+    file: str = ""
+    source: str = "toys"
+    greeting: str = "hello"
+    ballast: str = ""
+    refused: bool = False
+    stalls: bool = False
+    bug: bool = False
+
+
+RELOADABLE = ("source", "greeting", "ballast", "refused", "stalls")
 
 
 class ToyFront:
@@ -65,8 +86,11 @@ class ToyFront:
         self._hanging = 0
         self._reports = 0
         self._draining = False
-        self._received = metrics.EVENTS_RECEIVED.labels(NAME, "toys")
-        self._acked = metrics.EVENTS.labels(NAME, "toys", "acked")
+        self._count()
+
+    def _count(self) -> None:
+        self._received = metrics.EVENTS_RECEIVED.labels(NAME, self._config.source)
+        self._acked = metrics.EVENTS.labels(NAME, self._config.source, "acked")
 
     async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Serve on the listening sockets."""
@@ -85,6 +109,15 @@ class ToyFront:
             inflight_bytes=self._hanging,
             connections={"toy": self._open},
         )
+
+    async def reload(self, config: ToyConfig) -> None:
+        """Take another configuration, or raise."""
+        if config.stalls:
+            await asyncio.sleep(3600)
+        if config.refused:
+            raise RuntimeError("not this one")
+        self._config = config
+        self._count()
 
     def drain(self) -> None:
         """Every answer from now on is the last one on its connection."""
@@ -140,6 +173,8 @@ class ToyFront:
                 return f"{os.getpid()} {'draining' if self._draining else 'serving'}"
             case b"reports":
                 return str(self._reports)
+            case b"config":
+                return f"{self._config.greeting} {len(self._config.ballast)}"
             case b"take":
                 self._received.inc()
                 self._acked.inc()
@@ -155,6 +190,25 @@ async def make(config: ToyConfig) -> ToyFront:
     if config.fails:
         signal.raise_signal(signal.SIGKILL)
     return ToyFront(config)
+
+
+def reload(current: ToyConfig) -> Change[ToyConfig]:
+    """Read the file of ``current``: see `ingest.service.Service`."""
+    try:
+        given = msgspec.json.decode(Path(current.file).read_bytes(), type=dict[str, Any])
+        known = msgspec.structs.asdict(ToyConfig(file=current.file))
+        found = msgspec.convert(known | given, ToyConfig)
+    except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ConfigError([f"toy: {error}", "toy: keep the last good one"]) from None
+    if found.bug:
+        raise LookupError("a toy's bug")
+    differ = [name for name in given if getattr(found, name) != getattr(current, name)]
+    taken = {name: getattr(found, name) for name in RELOADABLE}
+    return Change(
+        msgspec.structs.replace(current, **taken),
+        [f"{name}: changed" for name in differ if name in RELOADABLE],
+        [name for name in differ if name not in RELOADABLE],
+    )
 
 
 def main() -> int:
@@ -173,6 +227,7 @@ def main() -> int:
         listeners={"toy": config.listen},
         management=config.management,
         workers=config.workers,
-        about={"sources": ["toys"]},
+        reload=reload if config.file else None,
+        about=lambda config: {"sources": [config.source]},
         warnings={"only_a_toy": "do not rely on it"},
     ).run()

@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from deploy.local import demo
 from deploy.local.demo import AlreadyRunning, alone, demo_key, gateway_environment, write_config
 from ingest.config import load
+from ingest.inflight import Budget
 from ingest_http.auth import Auth, NoCredentials
 from ingest_http.config import HttpConfig
 
@@ -47,7 +48,7 @@ def test_half_a_key_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
 def test_the_gateway_knows_the_key_by_its_digest(tmp_path: Path) -> None:
     """For all sources; the key itself is not in the file."""
     path = write_config(tmp_path, "the key")
-    client = Auth(load(path, HttpConfig, {}).auth).identify(_shown("the key"))
+    client = Auth(load(path, HttpConfig, {}).auth, Budget(1)).identify(_shown("the key"))
     assert client.name == "demo"
     assert client.covers("anything")
     assert "the key" not in path.read_text()
@@ -62,7 +63,7 @@ def test_the_configuration_is_the_example_and_the_key(tmp_path: Path) -> None:
     assert found.auth.keys.keys() == {*example.auth.keys, "demo"}
     assert found.model_copy(update={"auth": example.auth}) == example
     with pytest.raises(NoCredentials):
-        Auth(found.auth).identify(_shown("another key"))
+        Auth(found.auth, Budget(1)).identify(_shown("another key"))
 
 
 def test_only_one_at_a_time_uses_a_folder(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from loadtest.answers import Exchange, endpoint, head
 from loadtest.book import OK, RETRY, UNKNOWN
 from loadtest.frozen import ALLOWANCE_BYTES, Memory
-from loadtest.gateway import ROOT, Gateway, wait_until
+from loadtest.gateway import ROOT, Gateway, more_clients, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.conftest import Kafka, Load
     from tests.faults.conftest import Fault
@@ -41,12 +41,14 @@ def settings(topic: str, **more: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-async def post(gateway: Gateway, body: bytes = b"{}") -> tuple[int, dict[str, Any], float]:
+async def post(
+    gateway: Gateway, body: bytes = b"{}", key: str | None = None
+) -> tuple[int, dict[str, Any], float]:
     """Post ``body`` on a connection of its own: status, document, and the seconds it took."""
     loop = asyncio.get_running_loop()
     _, exchange = await loop.create_connection(Exchange, *endpoint(gateway.url))
     begun = loop.time()
-    request = (head(gateway.url, gateway.key, "load", len(body)), body)
+    request = (head(gateway.url, key or gateway.key, "load", len(body)), body)
     status, document = await exchange.ask(request, 20)
     exchange.close()
     return status, json.loads(document), loop.time() - begun
@@ -107,16 +109,18 @@ async def test_dead_letters_share_the_deadline(
 def test_memory_is_bounded_while_kafka_stands_still(own_kafka: Kafka, start_gateway: Start) -> None:
     """No worker needs more than twice its in-flight budget and 150 MB, however much is sent."""
     limits = {"inflight_bytes": BUDGET_BYTES, "ack_seconds": ACK_SECONDS}
-    gateway = start_gateway(own_kafka.servers, settings(own_kafka.new_name(), limits=limits))
+    clients, keys = more_clients(8)  # one alone has no more than half of the budget
+    sections = settings(own_kafka.new_name(), limits=limits, **clients)
+    gateway = start_gateway(own_kafka.servers, sections)
     pids = [worker["pid"] for worker in gateway.status()["workers"]]
-    with Memory(gateway.process.pid) as memory, generating(gateway):
+    with Memory(gateway.process.pid) as memory, generating(gateway, keys):
         wait_until(lambda: gateway.accounts()["load"]["acked"] > 10_000, 20, "nothing flows")
         own_kafka.node.pause()
         try:
             assert own_kafka.falls_silent()
             full = 2 * 0.8 * BUDGET_BYTES
             wait_until(lambda: gateway.status()["inflight_bytes"] > full, 10, "never full")
-            wait_until(lambda: refused_as_overloaded(gateway), 10, "nobody was refused")
+            wait_until(lambda: refused_as_overloaded(gateway, keys[0]), 10, "nobody was refused")
             time.sleep(ACK_SECONDS + 1)  # those who were there go, others take their place
             assert not own_kafka.answers()
         finally:
@@ -129,10 +133,10 @@ def test_memory_is_bounded_while_kafka_stands_still(own_kafka: Kafka, start_gate
 
 
 @contextmanager
-def generating(gateway: Gateway) -> Iterator[None]:
+def generating(gateway: Gateway, keys: Sequence[str]) -> Iterator[None]:
     """Much more load than the budget has room for, from a process of its own."""
     command = (sys.executable, "-m", "loadtest.generator", "--url", gateway.url)
-    options = ("--key", gateway.key, "--batch", "2000", "--connections", "128", "--seconds", "60")
+    options = ("--key", *keys, "--batch", "2000", "--connections", "128", "--seconds", "60")
     with subprocess.Popen((*command, *options), cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         try:
             yield
@@ -140,11 +144,17 @@ def generating(gateway: Gateway) -> Iterator[None]:
             process.kill()
 
 
-def refused_as_overloaded(gateway: Gateway) -> bool:
+def refused_as_overloaded(gateway: Gateway, key: str) -> bool:
     """Whether a batch of a megabyte is refused because too much is in flight."""
     body = b"[" + b",".join([b'{"text":"%b"}' % (b"x" * 10_000)] * 100) + b"]"
-    status, document, _ = asyncio.run(post(gateway, body))
+    status, document, _ = asyncio.run(post(gateway, body, key))
     return (status, document["code"]) == (503, "overloaded")
+
+
+def follows(kafka: Kafka, topic: str, broker: int) -> bool:
+    """Whether ``broker`` has all of partition 0, and another one leads."""
+    leader, *others = kafka.in_sync(topic)[0]
+    return leader != broker and broker in others
 
 
 async def test_the_leaders_failure_under_load_loses_nothing(
@@ -171,6 +181,10 @@ async def test_the_leaders_failure_under_load_loses_nothing(
         assert three_brokers.replicas(topic)[0][0] != number
     finally:
         await asyncio.to_thread(fault.mend, leader)
+    # One that was frozen takes itself for the leader, and tells old ends, until it follows again.
+    await asyncio.to_thread(
+        wait_until, lambda: follows(three_brokers, topic, number), 20, "it leads"
+    )
     await asyncio.to_thread(gateway.wait_until_at_rest)
     assert max(load.waits) < ACK_SECONDS + 1
     result = await load.verdict(three_brokers.servers, topic)

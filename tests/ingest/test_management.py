@@ -13,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from ingest.listening import address_of, bind
 from ingest.management import Management
-from ingest.status import STUCK_SECONDS, Seat, WorkerStatus
+from ingest.status import STUCK_SECONDS, ConfigStatus, Seat, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 READY = WorkerStatus(pid=1, kafka_up=True, inflight_bytes=7, connections={"http": 2})
 AWAY = WorkerStatus(pid=1, reasons=["kafka_unreachable"])
 
+FIRST = ConfigStatus(0, "2026-11-23T12:00:00Z")
+
 
 @dataclass
 class World:
     """A service as its management port sees it; change it at will."""
 
     seats: list[Seat] = field(default_factory=lambda: [Seat(0, 0, 0.0, READY)])
+    config: ConfigStatus = FIRST
+    sources: list[str] = field(default_factory=lambda: ["orders"])
     draining: bool = False
     now: float = 0.0
     drained: list[str] = field(default_factory=list)
@@ -55,11 +59,12 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
     management = Management(
         "svc",
         seats=lambda: world.seats,
+        config=lambda: world.config,
+        about=lambda: {"listeners": {"http": "127.0.0.1:8080"}, "sources": world.sources},
         is_draining=lambda: world.draining,
         drain=world.drained.append,
         now=lambda: world.now,
         counters=tmp_path,
-        fixed={"listeners": {"http": "127.0.0.1:8080"}, "sources": ["orders"]},
     )
     (listener,) = bind("127.0.0.1:0", 1)
     async with AsyncExitStack() as stack:
@@ -102,6 +107,31 @@ async def test_an_unusable_topic_is_named_by_a_service_that_is_ready(port: Port)
     degraded = {"orders": "topic_forbidden"}
     port.world.seats = [Seat(0, 0, 0.0, WorkerStatus(pid=1, degraded=degraded))]
     assert await port.json("/readyz") == (200, {"ready": True, "reasons": [], "degraded": degraded})
+
+
+async def test_a_failed_reload_is_named_by_a_service_that_is_ready(port: Port) -> None:
+    """It serves with the last good configuration, and says so wherever it is asked."""
+    port.world.config = ConfigStatus(2, "2026-11-23T12:00:00Z", ("ingest.toml: no",))
+    degraded = {"configuration": "the last reload failed: ingest.toml: no"}
+    assert await port.json("/readyz") == (200, {"ready": True, "reasons": [], "degraded": degraded})
+    status = (await port.json("/status"))[1]
+    assert (status["config"]["last_error"], status["degraded"]) == (["ingest.toml: no"], degraded)
+    async with port.session.get("/metrics") as answer:
+        assert "ingest_config_last_reload_successful 0.0" in (await answer.text()).splitlines()
+
+
+async def test_the_status_follows_the_configuration(port: Port) -> None:
+    """What a reload brings is said from then on."""
+    port.world.sources = ["orders", "clicks"]
+    port.world.config = ConfigStatus(1, "2026-11-23T13:00:00Z")
+    status = (await port.json("/status"))[1]
+    assert status["sources"] == ["orders", "clicks"]
+    assert status["config"] == {
+        "version": 1,
+        "loaded_at": "2026-11-23T13:00:00Z",
+        "workers": [0],
+        "last_error": None,
+    }
 
 
 async def test_a_draining_service_is_not_ready(port: Port) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -9,21 +10,28 @@ import resource
 import signal
 import socket
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ingest.listening import bind
 from ingest.service import MARGIN_SECONDS
+from ingest.settings import ServiceSettings
+from ingest.slot import Crew, Slot
+from ingest.worker import Order, Renewal, framed
 from loadtest.gateway import Process, wait_until
+from tests.toy_service import ToyConfig, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,11 +76,15 @@ class Toy(Process):
 
     Attributes:
         folder: where it has its temporary files.
+        file: what it reads on reload, if it is told to be ``reloadable``.
     """
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, *, reloadable: bool = False, **config: Any) -> None:
         self._lines = ExitStack()
         self.folder = Path(self._lines.enter_context(tempfile.TemporaryDirectory()))
+        self.file = Path(self._lines.enter_context(tempfile.TemporaryDirectory())) / "toy.json"
+        if reloadable:
+            config["file"] = str(self.file)
         environment = os.environ | {"TMPDIR": str(self.folder)}
         command = ["-c", MAIN, json.dumps(config)]
         super().__init__(command, ["toy", "management"], environment)
@@ -112,14 +124,46 @@ class Toy(Process):
         seats = self.document("/status")["workers"]
         return [seat["pid"] for seat in seats if "pid" in seat]
 
-    def counts(self) -> dict[str, float]:
-        """What was received, each outcome, restarts."""
+    def samples(self) -> dict[tuple[str, ...], float]:
+        """Name and values of labels, in the order of the labels' names -> number."""
         families = text_string_to_metric_families(self.manage("/metrics")[1].decode())
         return {
-            sample.labels.get("outcome", sample.name.removeprefix("ingest_")): sample.value
+            (sample.name.removeprefix("ingest_"), *dict(sorted(sample.labels.items())).values()): (
+                sample.value
+            )
             for family in families
             for sample in family.samples
         }
+
+    def counts(self) -> dict[str, float]:
+        """What was received, each outcome, restarts."""
+        return {
+            labels[0] if name == "events_total" else name: value
+            for (name, *labels), value in self.samples().items()
+        }
+
+    def configure(self, **config: Any) -> None:
+        """Write the file that a reload reads."""
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(config))
+        new.rename(self.file)
+
+    def reload(self, **config: Any) -> None:
+        """Write the file, and wait until its reload has come to an end, well or not."""
+        self.configure(**config)
+        before = len(self.reloads())
+        self.signal(signal.SIGHUP)
+        wait_until(lambda: len(self.reloads()) > before, PATIENCE, "nothing was reloaded")
+
+    def reloads(self) -> list[dict[str, Any]]:
+        """What was logged of reloads that came to an end."""
+        ends = {"reloaded", "nothing_changed", "reload_failed", "reload_ignored"}
+        return [line for line in self.lines if line.get("event") in ends]
+
+    def wait_for_version(self, *versions: int) -> None:
+        """Wait until the workers work with these versions of the configuration."""
+        holds = lambda: self.document("/status")["config"]["workers"] == [*versions]  # noqa: E731
+        wait_until(holds, PATIENCE, "the workers have other versions")
 
     def deaths(self, workers: set[int]) -> list[dict[str, Any]]:
         """What was logged of the deaths of ``workers``."""
@@ -344,6 +388,341 @@ def test_reports_of_any_length_are_taken_also_when_one_is_cut_short(
     os.kill(worker, signal.SIGKILL)
     toy.signal(signal.SIGCONT)
     assert toy.worker() != worker
+
+
+# Reload
+
+
+@pytest.fixture
+def reloadable(toys: Callable[..., Toy]) -> Toy:
+    """A toy with two workers that can be told to reload."""
+    return toys(workers=2, reloadable=True)
+
+
+def answers(toy: Toy) -> set[str]:
+    """What the workers say of their configuration; each of the two is asked."""
+    found: dict[str, str] = {}
+    wait_until(lambda: found.update([who(toy)]) or len(found) == 2, PATIENCE, "one never answers")
+    return set(found.values())
+
+
+def who(toy: Toy) -> tuple[str, str]:
+    """The worker that answers a new client, and its configuration."""
+    line = toy.line()
+    return line.ask("who").split()[0], line.ask("config")
+
+
+def test_a_reload_reaches_all_workers(reloadable: Toy) -> None:
+    """What changed is in force and logged by its keys; what needs a restart is warned of."""
+    toy, begun = reloadable, datetime.now(UTC).replace(microsecond=0)
+    toy.reload(greeting="hunter2", source="dolls", listen="127.0.0.1:1")
+    toy.wait_for_version(1, 1)
+    assert answers(toy) == {"hunter2 0"}
+    (reloaded,), (restart,) = toy.logged("reloaded"), toy.logged("restart_needed")
+    assert set(reloaded["changed"]) == {"greeting: changed", "source: changed"}
+    assert (reloaded["version"], reloaded["level"]) == (1, "info")
+    assert (restart["keys"], restart["level"]) == (["listen"], "warning")
+    assert not any("hunter2" in json.dumps(line) for line in toy.lines)
+    status = toy.document("/status")
+    assert (status["sources"], status["config"]["version"]) == (["dolls"], 1)
+    assert datetime.fromisoformat(status["config"]["loaded_at"]) >= begun
+    assert status["config"]["last_error"] is None
+
+
+def test_what_appears_by_reload_is_counted(reloadable: Toy) -> None:
+    """Under the labels of its own, beside what was counted before."""
+    toy = reloadable
+    assert toy.ask("take") == "ok"
+    toy.reload(source="dolls")
+    toy.wait_for_version(1, 1)
+    assert {toy.ask("take") for _ in range(5)} == {"ok"}
+    samples = toy.samples()
+    assert samples["events_total", "acked", "toy", "dolls"] == 5
+    assert samples["events_total", "acked", "toy", "toys"] == 1
+    assert samples["reloads_total", "ok", "toy"] == 1
+    assert samples[("config_version",)] == samples[("config_last_reload_successful",)] == 1
+
+
+def test_a_bad_file_keeps_the_last_good_one_and_says_why(reloadable: Toy) -> None:
+    """In the log, the status, the readiness and the metrics, until there is a good one."""
+    toy = reloadable
+    toy.reload(greeting="good")
+    toy.wait_for_version(1, 1)
+    toy.reload(greeting=1)
+    (failed,) = toy.logged("reload_failed")
+    assert failed["level"] == "error"
+    assert failed["problems"][0].startswith("toy: Expected `str`, got `int`")
+    assert len(failed["problems"]) == 2
+    config = toy.document("/status")["config"]
+    assert (config["version"], config["last_error"]) == (1, failed["problems"])
+    status, ready = toy.manage("/readyz")
+    assert (status, list(json.loads(ready)["degraded"])) == (200, ["configuration"])
+    samples = toy.samples()
+    assert samples[("config_last_reload_successful",)] == 0
+    assert samples["reloads_total", "ok", "toy"] == 1
+    assert samples["reloads_total", "failed", "toy"] == 1
+    assert answers(toy) == {"good 0"}
+    toy.reload(greeting="good")
+    assert toy.reloads()[-1]["event"] == "nothing_changed"
+    assert toy.document("/status")["config"]["last_error"] is None
+    assert toy.document("/readyz")["degraded"] == {}
+    assert toy.samples()[("config_last_reload_successful",)] == 1
+
+
+def test_a_bug_in_the_reading_is_a_failed_reload(reloadable: Toy) -> None:
+    """Its traceback is logged, and shown to nobody else; the next reload is none the worse."""
+    toy = reloadable
+    toy.reload(bug=True)
+    (failed,) = toy.logged("reload_failed")
+    assert "LookupError" in failed["exception"]
+    assert toy.document("/status")["config"]["last_error"] == [
+        "the configuration could not be read: see the log"
+    ]
+    toy.reload(greeting="later")
+    toy.wait_for_version(1, 1)
+
+
+def test_nothing_is_done_when_nothing_changed(reloadable: Toy) -> None:
+    """No new version for the workers; it counts as a good reload all the same."""
+    toy = reloadable
+    toy.reload()
+    assert [line["event"] for line in toy.reloads()] == ["nothing_changed"]
+    assert toy.document("/status")["config"]["version"] == 0
+    assert toy.samples()["reloads_total", "ok", "toy"] == 1
+
+
+def test_a_worker_that_died_comes_back_with_the_last_good_one(reloadable: Toy) -> None:
+    """Not with what it was started with, nor with what was bad."""
+    toy = reloadable
+    toy.reload(greeting="good")
+    toy.reload(greeting=1)
+    before = toy.workers()
+    for worker in before:
+        os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: len(set(toy.workers()) - {*before}) == 2, PATIENCE, "not back")
+    toy.wait_for_version(1, 1)
+    assert answers(toy) == {"good 0"}
+
+
+def test_workers_that_start_during_a_reload_get_the_newest(reloadable: Toy) -> None:
+    """However the death, the start and the reload follow each other."""
+    toy = reloadable
+    for number in range(1, 4):
+        for worker in toy.workers():
+            os.kill(worker, signal.SIGKILL)
+        toy.reload(greeting=f"greeting-{number}")
+        version = toy.document("/status")["config"]["version"]
+        toy.wait_for_version(version, version)
+        assert answers(toy) == {f"greeting-{number} 0"}
+
+
+async def test_a_worker_that_is_just_being_started_is_told_as_well(tmp_path: Path) -> None:
+    """It was given the old one, and cannot be talked to yet."""
+    (listener,) = bind("127.0.0.1:0", 1)
+    config = ToyConfig()
+    slot = Slot(Crew("toy", make, config, ServiceSettings(), tmp_path), 0, {"toy": [listener]})
+    await asyncio.sleep(0)
+    assert slot._process is not None
+    assert slot._writer is None
+    slot.renew(config, 1, framed(Renewal(1, config)))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while slot.seat.status is None or slot.seat.status.config_version != 1:
+                await asyncio.sleep(0.01)
+    finally:
+        slot.drain(Order(0.0, 1.0))
+        assert await slot.ended
+
+
+def test_a_reload_under_traffic_loses_no_request(reloadable: Toy) -> None:
+    """Old connections go on, new ones are taken, every answer is given and every event counted."""
+    toy, asked, stop = reloadable, [0, 0], threading.Event()
+
+    def send(client: int) -> None:
+        line = toy.line()
+        while not stop.is_set():
+            one_off = Line(toy.addresses["toy"])
+            for each in (line, one_off):
+                assert each.ask("take") == "ok"
+                asked[client] += 1
+            one_off.close()
+
+    with ThreadPoolExecutor() as pool:
+        clients = [pool.submit(send, client) for client in range(2)]
+        try:
+            for number in range(10):
+                begun = list(asked)
+                toy.reload(greeting=str(number), ballast="x" * 100_000)
+                wait_until(lambda: asked > begun, PATIENCE, "no traffic")  # noqa: B023
+        finally:
+            stop.set()
+        for client in clients:
+            client.result(PATIENCE)
+    toy.wait_for_version(10, 10)
+    assert toy.counts()["acked"] == toy.counts()["events_received_total"] == sum(asked)
+    assert toy.logged("worker_died") == []
+
+
+def test_a_hangup_of_the_terminal_reloads_once(reloadable: Toy) -> None:
+    """It goes to every process of the service: none of them ends, and only the parent acts."""
+    toy = reloadable
+    toy.configure(greeting="new")
+    family = toy.family()
+    assert {toy.pid, *toy.workers()} < {process.pid for process in family}
+    for process in family:
+        process.send_signal(signal.SIGHUP)
+    toy.wait_for_version(1, 1)
+    assert len(toy.reloads()) == 1
+    assert {process.pid for process in toy.family()} == {process.pid for process in family}
+    os.kill(toy.workers()[0], signal.SIGKILL)  # the processes that start others are there as well
+    wait_until(lambda: len({*toy.workers()} - {each.pid for each in family}) == 1, PATIENCE, "gone")
+    toy.wait_for_version(1, 1)
+
+
+def test_a_service_that_cannot_reload_goes_on(toy: Toy) -> None:
+    """SIGHUP never ends it, and the log tells that it came."""
+    workers = toy.workers()
+    toy.signal(signal.SIGHUP)
+    wait_until(lambda: bool(toy.logged("reload_ignored")), PATIENCE, "not logged")
+    assert (toy.workers(), toy.document("/status")["config"]["version"]) == (workers, 0)
+
+
+def catches_hangups(pid: int) -> bool:
+    """Whether SIGHUP has a handler in a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & 1)
+
+
+def test_a_hangup_at_the_very_start_is_not_lost() -> None:
+    """Before anything is bound or started: the reload is made up for."""
+    with ExitStack() as opened:
+        toy = Toy(reloadable=True, workers=2)
+        opened.callback(toy.end_everything)
+        toy.configure(greeting="early")
+        deadline = time.monotonic() + PATIENCE
+        while not catches_hangups(toy.pid):  # without a pause: it is a matter of milliseconds
+            assert time.monotonic() < deadline
+        toy.signal(signal.SIGHUP)
+        toy.wait_for_addresses()
+        toy.wait_for_version(1, 1)
+        assert answers(toy) == {"early 0"}
+
+
+def test_hangups_cannot_spoil_a_good_end(toys: Callable[..., Toy]) -> None:
+    """During a drain they are logged and ignored, whatever the file is, up to the last moment."""
+    toy = toys(reloadable=True)
+    line = toy.line()
+    assert line.ask("hang") == "ok"
+    toy.terminate()
+    wait_until(lambda: bool(toy.logged("draining")), PATIENCE, "does not drain")
+    toy.reload(greeting=1)
+    (ignored,) = toy.reloads()
+    assert (ignored["event"], ignored["reason"]) == ("reload_ignored", "draining")
+    assert line.ask("finish") == "done"
+    deadline = time.monotonic() + PATIENCE
+    while toy.running and time.monotonic() < deadline:
+        toy.signal(signal.SIGHUP)
+    assert toy.wait(PATIENCE) == 0
+    assert {line["event"] for line in toy.reloads()} == {"reload_ignored"}
+
+
+def test_a_configuration_of_megabytes_reaches_the_workers(reloadable: Toy) -> None:
+    """Those that run, and those that are started with it."""
+    toy = reloadable
+    toy.reload(ballast="x" * 5_000_000)
+    toy.wait_for_version(1, 1)
+    assert answers(toy) == {"hello 5000000"}
+    os.kill(toy.workers()[0], signal.SIGKILL)
+    wait_until(lambda: bool(toy.logged("worker_died")), PATIENCE, "it lives")
+    toy.wait_for_version(1, 1)
+    assert answers(toy) == {"hello 5000000"}
+
+
+def try_to_open(pipe: Path) -> BinaryIO | None:
+    """A named pipe for writing, if somebody reads it."""
+    try:
+        return os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "wb")
+    except OSError:
+        return None
+
+
+def writing(pipe: Path) -> BinaryIO:
+    """A named pipe for writing, once somebody reads it, who then waits for its end."""
+    opened: list[BinaryIO] = []
+    holds = lambda: bool(opened.extend(filter(None, [try_to_open(pipe)])) or opened)  # noqa: E731
+    wait_until(holds, PATIENCE, "nobody reads")
+    return opened[0]
+
+
+def test_hangups_during_a_reload_make_one_more(toys: Callable[..., Toy]) -> None:
+    """Reloads never overlap, none of the others waits for them, and the last one is not missed."""
+    toy = toys(reloadable=True)
+    os.mkfifo(toy.file)
+    toy.signal(signal.SIGHUP)
+    with writing(toy.file) as pipe:
+        for _ in range(3):
+            toy.signal(signal.SIGHUP)
+            assert toy.manage("/livez")[0] == 200
+            assert toy.document("/status")["config"]["version"] == 0
+        pipe.write(b'{"greeting": "first"}')
+    wait_until(lambda: len(toy.logged("reloaded")) == 1, PATIENCE, "the first has no end")
+    with writing(toy.file) as pipe:
+        pipe.write(b'{"greeting": "second"}')
+    toy.wait_for_version(2)
+    assert toy.ask("config") == "second 0"
+    assert try_to_open(toy.file) is None
+    assert len(toy.reloads()) == 2
+
+
+def test_a_drain_does_not_wait_for_a_reload(toys: Callable[..., Toy]) -> None:
+    """Neither for one that is being read, nor for a worker that never gets done with taking it."""
+    toy = toys(reloadable=True)
+    toy.reload(stalls=True)
+    toy.file.unlink()
+    os.mkfifo(toy.file)
+    toy.signal(signal.SIGHUP)
+    with writing(toy.file):
+        toy.terminate()
+        assert toy.wait(AT_ONCE_SECONDS) == 0
+
+
+def test_a_reload_that_a_drain_overtakes_is_dropped(toys: Callable[..., Toy]) -> None:
+    """Whatever was read: the workers have had their last order."""
+    toy = toys(reloadable=True)
+    line = toy.line()
+    assert line.ask("hang") == "ok"
+    os.mkfifo(toy.file)
+    toy.signal(signal.SIGHUP)
+    with writing(toy.file) as pipe:
+        toy.terminate()
+        wait_until(lambda: bool(toy.logged("draining")), PATIENCE, "does not drain")
+        pipe.write(b'{"greeting": "late"}')
+    wait_until(lambda: bool(toy.reloads()), PATIENCE, "not read")
+    assert toy.document("/status")["config"]["version"] == 0
+    assert line.ask("finish") == "done"
+    assert toy.wait(PATIENCE) == 0
+    assert [line["event"] for line in toy.reloads()] == ["reload_ignored"]
+
+
+def test_a_worker_that_cannot_take_it_keeps_what_it_has(reloadable: Toy) -> None:
+    """It says so once, and is given it again with the next reload, also of the same file."""
+    toy = reloadable
+    toy.reload(refused=True, greeting="never")
+    wait_until(lambda: len(toy.logged("worker_reload_failed")) == 2, PATIENCE, "it was taken")
+    wait_until(lambda: "configuration" in toy.document("/readyz")["degraded"], PATIENCE, "unsaid")
+    status = toy.document("/status")
+    assert (status["ready"], status["config"]["version"]) == (True, 1)
+    assert status["config"]["workers"] == [0, 0]
+    assert toy.samples()[("config_last_reload_successful",)] == 0
+    assert answers(toy) == {"hello 0"}
+    toy.reload(refused=True, greeting="never")
+    wait_until(lambda: len(toy.logged("worker_reload_failed")) == 4, PATIENCE, "not given again")
+    assert {line["kept"] for line in toy.logged("worker_reload_failed")} == {0}
+    toy.reload(greeting="at last")
+    toy.wait_for_version(3, 3)
+    assert answers(toy) == {"at last 0"}
+    assert toy.document("/readyz")["degraded"] == {}
+    assert toy.samples()[("config_last_reload_successful",)] == 1
 
 
 # Ending

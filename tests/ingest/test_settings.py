@@ -14,6 +14,7 @@ from ingest.settings import (
     Brokers,
     DeadLetterSettings,
     Digest,
+    FileContent,
     KafkaSettings,
     KeySettings,
     LimitSettings,
@@ -340,6 +341,9 @@ def test_texts_with_a_form_are_checked_whole(kind: Any, good: list[str], bad: li
 # What is fine by itself but not together.
 
 
+SCHEMA = FileContent("y.json", b"{}")
+
+
 def conflicts(**sections: Any) -> list[tuple[str, str]]:
     """(dotted path, text) of the conflicts in otherwise fine settings."""
     settings = SharedSettings.model_validate({"sources": {"orders": {}}, **sections})
@@ -486,7 +490,7 @@ USED = ("syslog", "listeners", 0, "source")
             [("syslog.listeners[0].source", "there is no source 'logs'")],
         ),
         (
-            {"sources": {"a": {"key": "/x", "schema": "y.json"}}, "syslog_sources": {"a": USED}},
+            {"sources": {"a": {"key": "/x", "schema": SCHEMA}}, "syslog_sources": {"a": USED}},
             [
                 (
                     "sources.a.key",

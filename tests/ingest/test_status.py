@@ -7,7 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ingest.status import (
+    PROBLEM_LENGTH,
     STUCK_SECONDS,
+    ConfigStatus,
     Readiness,
     Seat,
     StatusCollector,
@@ -15,6 +17,7 @@ from ingest.status import (
     connections,
     kafka_up,
     readiness,
+    reload_problems,
     stuck,
     summary,
 )
@@ -26,6 +29,12 @@ DOWN = WorkerStatus(
 STARTING = WorkerStatus(pid=3, reasons=["starting"])
 BAD_TOPIC = WorkerStatus(pid=4, kafka_up=True, degraded={"orders": "topic_forbidden"})
 GONE = WorkerStatus(pid=5, reasons=["stopped"], cut_off=0)
+AHEAD = WorkerStatus(pid=6, config_version=3)
+BEHIND = WorkerStatus(pid=7, config_version=2, reload_failed=True)
+LOADED_AT = "2026-11-23T12:00:00Z"
+FIRST = ConfigStatus(0, LOADED_AT)
+THIRD = ConfigStatus(3, LOADED_AT)
+BAD_FILE = ConfigStatus(3, LOADED_AT, ("ingest.toml: sources: expected a table", "another"))
 
 
 def seats(*reports: WorkerStatus | None, heard_at: float = 0.0) -> list[Seat]:
@@ -65,13 +74,13 @@ def test_a_service_is_ready_when_a_worker_is(
 ) -> None:
     """One unusable topic does not change that; it is named all the same."""
     expected = Readiness(ready=ready, reasons=reasons, degraded=degraded)
-    assert readiness(seats(*reports), draining=False) == expected
+    assert readiness(seats(*reports), FIRST, draining=False) == expected
 
 
 def test_a_draining_service_is_not_ready() -> None:
     """However well its workers are."""
     expected = Readiness(ready=False, reasons=["draining"], degraded={"orders": "topic_forbidden"})
-    assert readiness(seats(FINE, BAD_TOPIC), draining=True) == expected
+    assert readiness(seats(FINE, BAD_TOPIC), FIRST, draining=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -104,10 +113,10 @@ def test_stuck_workers_are_named() -> None:
 
 
 def test_the_status_document_says_all_there_is_to_say() -> None:
-    """Sums over all workers, then each of them; what is fixed is passed on."""
+    """Sums over all workers, then each of them; what is said of the configuration is passed on."""
     some = [Seat(0, 3, 0.0, FINE), Seat(1, 0, 0.0, DOWN), Seat(2, 1, 0.0, None)]
-    fixed = {"listeners": {"http": "127.0.0.1:8080"}, "sources": ["orders"]}
-    document = summary("ingest-http", some, draining=False, fixed=fixed)
+    about = {"listeners": {"http": "127.0.0.1:8080"}, "sources": ["orders"]}
+    document = summary("ingest-http", some, FIRST, draining=False, about=about)
     workers = document.pop("workers")
     assert document == {
         "service": "ingest-http",
@@ -116,9 +125,15 @@ def test_the_status_document_says_all_there_is_to_say() -> None:
         "reasons": [],
         "degraded": {},
         "kafka": {"up": False},
+        "config": {
+            "version": 0,
+            "loaded_at": LOADED_AT,
+            "workers": [0, 0, None],
+            "last_error": None,
+        },
         "inflight_bytes": 130,
         "connections": {"http": 7, "tls": 1},
-        **fixed,
+        **about,
     }
     assert [(each["slot"], each["restarts"], each["reasons"]) for each in workers] == [
         (0, 3, []),
@@ -130,12 +145,50 @@ def test_the_status_document_says_all_there_is_to_say() -> None:
 
 def test_a_draining_service_says_so_in_its_status() -> None:
     """With the same reasons as its readiness."""
-    document = summary("ingest-http", seats(FINE), draining=True)
+    document = summary("ingest-http", seats(FINE), FIRST, draining=True)
     assert (document["draining"], document["ready"], document["reasons"]) == (
         True,
         False,
         ["draining"],
     )
+
+
+@pytest.mark.parametrize(
+    ("reports", "config", "problems"),
+    [
+        ([FINE, None], FIRST, []),
+        ([AHEAD, AHEAD], THIRD, []),
+        ([AHEAD, BEHIND], THIRD, ["worker 1 kept version 2: see the log"]),
+        ([AHEAD], BAD_FILE, [*BAD_FILE.problems]),
+        ([BEHIND], BAD_FILE, [*BAD_FILE.problems, "worker 0 kept version 2: see the log"]),
+    ],
+)
+def test_a_reload_that_failed_is_explained(
+    reports: list[WorkerStatus | None], config: ConfigStatus, problems: list[str]
+) -> None:
+    """Whether the files were bad or a worker could not take what they say; no worse for serving."""
+    some = seats(*reports)
+    assert reload_problems(some, config) == problems
+    found = readiness(some, config, draining=False)
+    assert (found.ready, "configuration" in found.degraded) == (True, bool(problems))
+    document = summary("ingest-http", some, config, draining=False)
+    assert document["config"]["last_error"] == (problems or None)
+
+
+def test_a_reload_that_failed_is_named_in_short() -> None:
+    """One line for balancers and their operators, beside the topics; the rest is in the status."""
+    degraded = readiness(seats(BAD_TOPIC), BAD_FILE, draining=False).degraded
+    text = "the last reload failed: ingest.toml: sources: expected a table (1 more under /status)"
+    assert degraded == {"orders": "topic_forbidden", "configuration": text}
+    endless = ConfigStatus(0, LOADED_AT, ("x" * 10_000,))
+    degraded = readiness(seats(FINE), endless, draining=False).degraded
+    assert degraded == {"configuration": f"the last reload failed: {'x' * PROBLEM_LENGTH}"}
+
+
+def test_the_status_says_who_has_which_configuration() -> None:
+    """By slot, with nothing for a worker that starts."""
+    document = summary("ingest-http", seats(AHEAD, None, BEHIND), THIRD, draining=False)
+    assert (document["config"]["version"], document["config"]["workers"]) == (3, [3, None, 2])
 
 
 @pytest.mark.parametrize(
@@ -154,25 +207,46 @@ def test_connections_add_up_by_listener() -> None:
 
 def test_reports_survive_the_way_to_the_parent() -> None:
     """What a worker writes is what its parent reads."""
-    for report in (FINE, DOWN, BAD_TOPIC, GONE):
+    for report in (FINE, DOWN, BAD_TOPIC, GONE, BEHIND):
         assert msgspec.json.decode(msgspec.json.encode(report), type=WorkerStatus) == report
 
 
-def exported(*reports: WorkerStatus | None) -> list[str]:
+def exported(*reports: WorkerStatus | None, config: ConfigStatus = FIRST) -> list[str]:
     """The samples of the gauges."""
     registry = CollectorRegistry()
-    registry.register(StatusCollector(lambda: seats(*reports)))
+    registry.register(StatusCollector(lambda: seats(*reports), lambda: config))
     lines = generate_latest(registry).decode().splitlines()
     return [line for line in lines if not line.startswith("#")]
 
 
 def test_the_gauges_are_read_off_the_last_reports() -> None:
     """A worker that has not reported adds nothing."""
-    assert exported(FINE, DOWN, None) == [
+    assert exported(FINE, DOWN, None)[:4] == [
         "ingest_kafka_up 0.0",
         "ingest_inflight_bytes 130.0",
         'ingest_connections{listener="http"} 7.0',
         'ingest_connections{listener="tls"} 1.0',
     ]
     assert exported(FINE)[0] == "ingest_kafka_up 1.0"
-    assert exported(None) == ["ingest_kafka_up 0.0", "ingest_inflight_bytes 0.0"]
+    assert exported(None)[:2] == ["ingest_kafka_up 0.0", "ingest_inflight_bytes 0.0"]
+
+
+@pytest.mark.parametrize(
+    ("reports", "config", "version", "successful"),
+    [
+        ([FINE], FIRST, 0, 1),
+        ([], THIRD, 3, 1),
+        ([AHEAD, None], THIRD, 3, 1),
+        ([AHEAD, FINE], THIRD, 0, 1),
+        ([AHEAD, BEHIND], THIRD, 2, 0),
+        ([AHEAD], BAD_FILE, 3, 0),
+    ],
+)
+def test_the_gauges_of_the_configuration_hold_for_all_workers(
+    reports: list[WorkerStatus | None], config: ConfigStatus, version: int, successful: int
+) -> None:
+    """The one that is furthest behind counts, and one that could not take it spoils it."""
+    assert exported(*reports, config=config)[-2:] == [
+        f"ingest_config_version {version:.1f}",
+        f"ingest_config_last_reload_successful {successful:.1f}",
+    ]

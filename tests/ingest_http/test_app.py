@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import hashlib
 import json
 import re
 import zlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -19,7 +21,6 @@ from tests.http_door import (
     BILLING_KEY,
     KEY,
     LETTERS,
-    Answer,
     array,
     chunked,
     counted,
@@ -137,14 +138,6 @@ async def test_full_results_tell_where_each_event_is(door: OpenDoor) -> None:
         each["id"] for each in answer.results
     ]
     assert {(each["topic"], each["status"]) for each in answer.results} == {("keyed", "ok")}
-
-
-@pytest.mark.parametrize("query", ["dry_run=1", "results=all&dry_run=1", "dry_run"])
-async def test_a_dry_run_that_cannot_be_done_is_no_real_one(door: OpenDoor, query: str) -> None:
-    """Who asks what would happen must not find that it has happened."""
-    answer = await door.post(target=f"/v1/events/orders?{query}")
-    assert (answer.status, answer.code) == (400, "not_supported_yet")
-    assert door.records() == []
 
 
 async def test_full_results_list_every_kind_of_event_in_order(door: OpenDoor) -> None:
@@ -330,6 +323,58 @@ async def test_retry_after_has_jitter() -> None:
         answers = [await door.post() for _ in range(30)]
         lease.release()
         assert len({answer.headers["retry-after"] for answer in answers}) > 1
+
+
+# What a request brings for all of its events.
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("own", "base"),
+    [("retry-7", "retry-7"), ('"8e03978e"', "8e03978e"), ("x" * 240, "x" * 240)],
+)
+async def test_an_idempotency_key_makes_the_ids(door: OpenDoor, own: str, base: str) -> None:
+    """An event's own id stays; a resend has the same ones."""
+    for _ in range(2):
+        answer = await door.post(b'[{},1,{"id":"mine"},{}]', f"Idempotency-Key: {own}")
+        assert answer.results[0]["id"] == f"{base}-1"
+    assert [value["id"] for value in door.values()] == [f"{base}-0", "mine", f"{base}-3"] * 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Idempotency-Key:"],
+        ['Idempotency-Key: ""'],
+        ["Idempotency-Key: " + "x" * 241],
+        ["Idempotency-Key: a b"],
+        ['Idempotency-Key: a"b'],
+        ["Idempotency-Key: a\\b"],
+        ["Idempotency-Key: ä"],
+        ["Idempotency-Key: a", "Idempotency-Key: a"],
+    ],
+)
+async def test_what_is_no_idempotency_key_is_400(door: OpenDoor, headers: list[str]) -> None:
+    """It would be worse to ignore it: a resend would be taken for new events."""
+    answer = await door.post(b"{}", *headers)
+    assert (answer.status, answer.code) == (400, "bad_idempotency_key")
+    assert door.is_untouched()
+
+
+async def test_the_request_id_is_not_the_idempotency_key(door: OpenDoor) -> None:
+    """Each request has its own, also where it is sent again."""
+    answers = [await door.post(b"{}", "Idempotency-Key: a") for _ in range(2)]
+    assert len({answer.document["request_id"] for answer in answers} - {"a"}) == 2
+
+
+async def test_a_valid_traceparent_is_an_attribute_of_every_event(door: OpenDoor) -> None:
+    """Also of events with a type of their own; an invalid one is none."""
+    await door.post(b'[{},{"type":"t","id":5}]', f"traceparent: {TRACE}")
+    await door.post(b"{}", "traceparent: 00-nonsense")
+    traces = [value.get("traceparent") for value in door.values()]
+    assert traces == [TRACE, TRACE, None]
+    assert [value["type"] for value in door.values()] == ["orders", "t", "orders"]
 
 
 # Dead letters.
@@ -581,6 +626,130 @@ async def test_a_key_opens_only_its_sources(
     assert door.is_untouched()
 
 
+# Quotas.
+
+QUOTA_KEY = "key with a quota"
+
+
+def limited(**quotas: int) -> dict[str, Any]:
+    """A section [auth] in which `QUOTA_KEY` has these quotas, and the others have none."""
+    digest = hashlib.sha256(QUOTA_KEY.encode()).hexdigest()
+    own = {"sha256": [digest], "sources": ["*"], **quotas}
+    return {"keys": http_door.KEYS | {"limited": own}}
+
+
+LIMITED = limited(events_per_second=1)
+
+
+@pytest.mark.parametrize(
+    ("quotas", "body", "used"),
+    [
+        ({"events_per_second": 5}, b"[{},{},{},{},{},{}]", "events_per_second"),
+        ({"bytes_per_second": 50}, b'{"a":"%b"}' % (b"x" * 60), "bytes_per_second"),
+        ({"bytes_per_second": 50, "events_per_second": 100}, b" " * 99 + b"{}", "bytes_per_second"),
+    ],
+)
+async def test_a_quota_that_is_used_up_is_429(
+    quotas: dict[str, int], body: bytes, used: str
+) -> None:
+    """A batch larger than the bucket passes once, and is charged in full; others have theirs."""
+    async with open_door(auth=limited(**quotas)) as door:
+        before = counted("ingest_quota_refusals_total", key="limited", quota=used)
+        assert (await door.post(body, key=QUOTA_KEY)).status == 200
+        refused = await door.post(body, key=QUOTA_KEY)
+        assert (refused.status, refused.code) == (429, "quota_exceeded")
+        assert refused.document["quota"] == used
+        assert int(refused.headers["retry-after"]) >= 1
+        assert int(refused.headers["ratelimit-remaining"]) == 0
+        assert len(door.records()) == body.count(b"{")
+        assert (await door.post(body)).status == 200
+        assert counted("ingest_quota_refusals_total", key="limited", quota=used) == before + 1
+
+
+async def test_who_waits_as_told_is_served_again() -> None:
+    """The time to wait is that of the bucket."""
+    async with open_door(auth=LIMITED) as door:
+        assert (await door.post(b"[{},{}]", key=QUOTA_KEY)).status == 200
+        refused = await door.post(key=QUOTA_KEY)
+        await asyncio.sleep(int(refused.headers["retry-after"]))
+        assert (await door.post(key=QUOTA_KEY)).status == 200
+
+
+async def test_chunks_are_charged_as_well() -> None:
+    """Who does not declare the length of a body pays for it all the same."""
+    async with open_door(auth=limited(bytes_per_second=50)) as door:
+        body = chunked(b'{"a":"%b"}' % (b"x" * 60))
+        headers = "Transfer-Encoding: chunked"
+        assert (await door.post(body, headers, key=QUOTA_KEY)).status == 200
+        assert (await door.post(body, headers, key=QUOTA_KEY)).status == 429
+
+
+async def test_requests_at_the_same_time_have_a_quota() -> None:
+    """One that waits for Kafka holds its place, and gives it back with its answer."""
+    async with open_door(auth=limited(concurrent_requests=1)) as door:
+        door.producer.answering.clear()
+        waiting = await (await door.connect()).send(request(key=QUOTA_KEY))
+        await http_door.until(door.records)
+        refused = await door.post(key=QUOTA_KEY)
+        assert (refused.status, refused.document["quota"]) == (429, "concurrent_requests")
+        door.producer.answering.set()
+        assert (await waiting.answer()).status == 200
+        assert (await door.post(key=QUOTA_KEY)).status == 200
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 600, b"1"])
+async def test_a_bad_request_gives_its_place_back(body: bytes) -> None:
+    """Whatever the answer was."""
+    async with open_door(auth=limited(concurrent_requests=1)) as door:
+        for _ in range(2):
+            assert (await door.post(body, key=QUOTA_KEY)).status in {400, 422}
+
+
+async def test_each_answer_tells_what_is_left_of_a_quota() -> None:
+    """And says nothing of quotas to who has none."""
+    async with open_door(auth=limited(events_per_second=100)) as door:
+        answer = await door.post(b"[{},{},{}]", key=QUOTA_KEY)
+        assert int(answer.headers["ratelimit-limit"]) == 100
+        assert int(answer.headers["ratelimit-remaining"]) in {97, 98}
+        assert not any(name.startswith("ratelimit") for name in (await door.post()).headers)
+
+
+# The share of the budget.
+
+
+async def test_one_client_cannot_use_up_the_budget() -> None:
+    """Whoever floods is refused beyond half of it, while the others are served."""
+    limits = {"inflight_bytes": 100_000, "body_bytes": 10_000, "decoded_bytes": 10_000}
+    async with open_door(limits={**limits, "event_bytes": 10_000}, auth=limited()) as door:
+        door.producer.answering.clear()
+        event = b'{"a":"%b"}' % (b"x" * 1900)
+        flood = [await (await door.connect()).send(request(event)) for _ in range(30)]
+        await http_door.until(lambda: door.budget.used_bytes > 45_000)
+        other = await (await door.connect()).send(request(b'{"b":1}', key=QUOTA_KEY))
+        await http_door.until(lambda: any(b'"b":1' in each.value for each in door.records()))
+        door.producer.answering.set()
+        assert (await other.answer()).status == 200
+        statuses = Counter([(await client.answer()).status for client in flood])
+        assert statuses.keys() == {200, 503}
+
+
+async def test_without_keys_each_address_has_its_share() -> None:
+    """Who floods anonymously is told from the others by where he is."""
+    limits = {"inflight_bytes": 100_000, "body_bytes": 10_000, "decoded_bytes": 10_000}
+    auth = {"required": False}
+    async with open_door(limits={**limits, "event_bytes": 10_000}, auth=auth) as door:
+        door.producer.answering.clear()
+        flood = request(b'{"a":"%b"}' % (b"x" * 1900), key=None)
+        clients = [await (await door.connect()).send(flood) for _ in range(30)]
+        await http_door.until(lambda: door.budget.used_bytes > 45_000)
+        other = await door.connect(local_addr=("127.0.0.2", 0))
+        await other.send(request(b'{"b":1}', key=None))
+        await http_door.until(lambda: any(b'"b":1' in each.value for each in door.records()))
+        door.producer.answering.set()
+        assert (await other.answer()).status == 200
+        assert 503 in [(await client.answer()).status for client in clients]
+
+
 # The order of the checks.
 
 FAULTS: list[tuple[dict[str, Any], int, str]] = [
@@ -591,6 +760,7 @@ FAULTS: list[tuple[dict[str, Any], int, str]] = [
     ({"source": "nowhere"}, 404, "unknown_source"),
     ({"media": "text/plain"}, 415, "unsupported_media_type"),
     ({"body": b"x" * 101}, 413, "body_too_large"),
+    ({"key": QUOTA_KEY}, 429, "quota_exceeded"),
     ({"body": b"x"}, 503, "overloaded"),
 ]
 """What can be wrong, in the order of the contract; all of them are wrong from one on."""
@@ -603,7 +773,8 @@ async def test_the_first_check_that_fails_decides(first: int) -> None:
     parts: dict[str, Any] = {}
     for fault, _, _ in reversed(FAULTS[first:]):
         parts |= fault
-    async with open_door(limits=limits) as door:
+    async with open_door(limits=limits, auth=LIMITED) as door:
+        assert (await door.post(b"[{},{}]", key=QUOTA_KEY)).status == 200
         lease = door.budget.reserve(1000)
         assert lease is not None
         answer = await door.ask(request(parts.pop("body"), **parts))
@@ -618,18 +789,20 @@ async def test_what_is_found_while_reading_comes_before_what_the_body_says() -> 
         assert (answer.status, answer.code) == (413, "body_too_large")
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_any_other_method_is_405_with_the_allowed_one(door: OpenDoor, method: str) -> None:
-    """It needs no key, and the answer to HEAD has no body."""
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+async def test_any_other_method_is_405_with_the_allowed_ones(door: OpenDoor, method: str) -> None:
+    """It needs no key."""
     client = await door.connect()
-    await client.send(request(b"", method=method, key=None, media=None))
-    status, headers = await client.head()
-    assert (status, headers["allow"]) == (405, "POST")
-    body = (
-        b"" if method == "HEAD" else await client.reader.readexactly(int(headers["content-length"]))
-    )
-    if body:
-        Answer(status, headers, body).require_contract()
+    answer = await client.ask(request(b"", method=method, key=None, media=None))
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert (await client.ask(request())).status == 200
+
+
+async def test_the_answer_to_head_has_no_body(door: OpenDoor) -> None:
+    """Whatever it says: the next answer begins right behind it."""
+    client = await door.connect()
+    await client.send(request(b"", method="HEAD", key=None, media=None))
+    assert (await client.head())[0] == 401
     assert (await client.ask(request())).status == 200
 
 

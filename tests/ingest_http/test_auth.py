@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from ingest.inflight import Budget
 from ingest.settings import AuthSettings, KeySettings
 from ingest_http.auth import Auth, NoCredentials, new_key
 
@@ -30,7 +31,7 @@ def auth(*, required: bool = True, sources: tuple[str, ...] = ("*",)) -> Auth:
         name: KeySettings(sha256=[*map(digest, keys)], sources=[*sources])
         for name, keys in KEYS.items()
     }
-    return Auth(AuthSettings(required=required, keys=keys))
+    return Auth(AuthSettings(required=required, keys=keys), Budget(1))
 
 
 def headers(*fields: tuple[str, str]) -> CIMultiDictProxy[str]:
@@ -147,7 +148,7 @@ def test_nothing_is_no_key(field: tuple[str, str]) -> None:
     """Not even where the digest of an unset variable got into the configuration."""
     keys = {"shop": KeySettings(sha256=[digest("")], sources=["*"])}
     with pytest.raises(NoCredentials):
-        Auth(AuthSettings(keys=keys)).identify(headers(field))
+        Auth(AuthSettings(keys=keys), Budget(1)).identify(headers(field))
 
 
 def test_without_any_key_it_depends() -> None:
@@ -191,7 +192,7 @@ def test_a_digest_is_compared_whole() -> None:
     alike = digest("alpha")[:32] + "0" * 32
     keys = {"shop": KeySettings(sha256=[alike], sources=["*"])}
     with pytest.raises(NoCredentials):
-        Auth(AuthSettings(keys=keys)).identify(headers(own("alpha")))
+        Auth(AuthSettings(keys=keys), Budget(1)).identify(headers(own("alpha")))
 
 
 def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

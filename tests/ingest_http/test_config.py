@@ -6,11 +6,13 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from pydantic import ValidationError
 
 from ingest import toml
 from ingest.config import dump, load
 from ingest.errors import ConfigError
+from ingest.settings import FileContent
 from ingest_http.config import HttpConfig
 from ingest_http.settings import HttpSettings, TlsSettings
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-NOT_YET = "not_supported_yet: leave it out for now"
+CERT = FileContent("a.pem", b"")
 DIGEST = "0" * 64
 MINIMAL = f'[sources.orders]\n[auth.keys.shop]\nsha256 = ["{DIGEST}"]\nsources = ["*"]\n'
 CONTRACT = """
@@ -132,13 +134,8 @@ from = ["orders", "web-*"]
 to = "warehouse.orders"
 """
 """The example that shows every section, as users are promised it."""
-EXAMPLE_ONLY = ("tls", "keys", "certificates")
-"""What is in a fixed section of it as an example, and absent by default."""
-SETTINGS_OF_FEATURES_TO_COME = {
-    "trusted_proxies": (["10.0.0.0/8"], []),
-    "handshake_seconds": (5, 10),
-}
-"""Key of [http] -> another value, its default."""
+EXAMPLE_ONLY = ("tls", "keys", "certificates", "documentation_url")
+"""What is in a fixed section of it as an example, and absent by default; and what only we have."""
 
 
 def problems(path: Path, text: str, **environ: str) -> list[str]:
@@ -169,15 +166,13 @@ def read(path: Path) -> Callable[..., HttpConfig]:
 # The contract's example.
 
 
-def test_the_example_has_no_error_but_features_to_come_and_missing_files(path: Path) -> None:
+def test_the_example_has_no_error_but_missing_files_and_sources(path: Path) -> None:
     """Whatever the contract shows is known: nobody's copy of it is called misspelt."""
     assert problems(path, CONTRACT) == [
-        f"auth.certificates: {NOT_YET}",
-        f"sources.orders.schema: {NOT_YET}",
+        "sources.orders.schema: there is no file schemas/order.json",
         "http.tls.cert: there is no file …",
         "http.tls.key: there is no file …",
         "http.tls.client_ca: there is no file …",
-        f"http.tls: {NOT_YET}",
         "syslog.listeners[0].source: there is no source 'syslog'",
         "syslog.rules[0].source: there is no source 'auth-logs'",
     ]
@@ -213,13 +208,9 @@ def test_the_example_works_without_what_is_to_come(read: Callable[..., HttpConfi
 
 def test_keys_and_defaults_of_tls_are_those_of_the_contract() -> None:
     """Certificates of clients are optional unless they are required."""
-    tls = TlsSettings(cert="a", key="b")
-    assert tls.model_dump() == {
-        "cert": "a",
-        "key": "b",
-        "client_ca": None,
-        "client_cert": "optional",
-    }
+    tls = TlsSettings(cert=CERT, key=CERT)
+    assert (tls.client_ca, tls.client_cert) == (None, "optional")
+    assert TlsSettings.model_fields.keys() == {"cert", "key", "client_ca", "client_cert"}
 
 
 @pytest.mark.parametrize(
@@ -238,9 +229,14 @@ def test_keys_and_defaults_of_tls_are_those_of_the_contract() -> None:
         ("access_log_sample", -0.1),
         ("access_log_sample", 1.1),
         ("trusted_proxies", "10.0.0.0/8"),
-        ("tls", {"cert": "a"}),
-        ("tls", {"cert": "a", "key": "b", "client_cert": "no"}),
-        ("tls", {"cert": "a", "key": "b", "ca": "c"}),
+        ("trusted_proxies", ["10.0.0.1/8"]),
+        ("trusted_proxies", ["proxy.example.com"]),
+        ("documentation_url", ""),
+        ("documentation_url", "a b"),
+        ("documentation_url", "https://example.com/\r\n"),
+        ("tls", {"cert": CERT}),
+        ("tls", {"cert": CERT, "key": CERT, "client_cert": "no"}),
+        ("tls", {"cert": CERT, "key": CERT, "ca": CERT}),
     ],
 )
 def test_values_that_mean_nothing_are_refused(key: str, value: Any) -> None:
@@ -259,6 +255,9 @@ def test_values_that_mean_nothing_are_refused(key: str, value: Any) -> None:
         ("access_log_sample", 0),
         ("access_log_sample", 1),
         ("keepalive_seconds", 30),
+        ("handshake_seconds", 0.5),
+        ("trusted_proxies", ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]),
+        ("documentation_url", "https://wiki.example.com/ingest"),
     ],
 )
 def test_values_of_the_contract_are_taken(
@@ -297,7 +296,7 @@ def test_variables_override_the_section(
         ("WORKERS", "0", 'expected more than 0 or "auto"'),
         ("TLS", "cert", "only single values can be set by the environment"),
         ("TRUSTED_PROXIES", "10.0.0.0/8", "only single values can be set by the environment"),
-        ("HANDSHAKE_SECONDS", "5", NOT_YET),
+        ("HANDSHAKE_SECONDS", "0", "expected more than 0"),
         ("LISTENS", "x", 'unknown variable, did you mean "INGEST_HTTP__LISTEN"?'),
     ],
 )
@@ -309,23 +308,143 @@ def test_an_error_of_a_variable_names_the_variable(
     assert found == [f"environment: INGEST_HTTP__{name}: {problem}"]
 
 
-@pytest.mark.parametrize("key", SETTINGS_OF_FEATURES_TO_COME)
-def test_a_setting_of_a_feature_to_come_takes_only_its_default(
-    path: Path, read: Callable[..., HttpConfig], key: str
+# Certificates and schemas.
+
+CERTIFIED = """
+[http]
+tls = { cert = "cert.pem", key = "key.pem", client_ca = "ca.pem" }
+[auth.certificates.billing]
+names = ["billing.example.com"]
+sources = ["billing"]
+"""
+
+
+TWICE = """sources = ["a"]
+[auth.certificates.other]
+names = ["billing.example.com"]
+sources = ["b"]"""
+NO_CA = "auth.certificates: needs http.tls.client_ca: without it nobody can show a certificate"
+
+
+@pytest.fixture(scope="session")
+def pems() -> dict[str, bytes]:
+    """A certificate, its key, and who signed it."""
+    authority = trustme.CA()
+    own = authority.issue_cert("gateway.example.com")
+    return {
+        "cert.pem": own.cert_chain_pems[0].bytes(),
+        "key.pem": own.private_key_pem.bytes(),
+        "ca.pem": authority.cert_pem.bytes(),
+    }
+
+
+@pytest.fixture
+def files(path: Path, pems: dict[str, bytes]) -> Path:
+    """The folder of the configuration, with these files in it."""
+    for name, content in pems.items():
+        (path.parent / name).write_bytes(content)
+    return path.parent
+
+
+def test_certificates_are_what_their_files_were(
+    read: Callable[..., HttpConfig], files: Path, pems: dict[str, bytes]
 ) -> None:
-    """It is never accepted and ignored."""
-    value, default = SETTINGS_OF_FEATURES_TO_COME[key]
-    assert problems(path, toml.dumps({"http": {key: value}}) + MINIMAL) == [
-        f"http.{key}: {NOT_YET}"
-    ]
-    assert read(toml.dumps({"http": {key: default}}) + MINIMAL) == read(MINIMAL)
+    """They are read once, and what is printed are their paths."""
+    config = read(CERTIFIED + MINIMAL)
+    tls = config.http.tls
+    assert tls is not None
+    assert (tls.cert.content, tls.key.content) == (pems["cert.pem"], pems["key.pem"])
+    assert tomllib.loads(dump(config))["http"]["tls"]["key"] == str(files / "key.pem")
+    assert "PRIVATE" not in dump(config) + repr(config)
 
 
-def test_tls_is_to_come(path: Path) -> None:
-    """Also where its files are there."""
-    (path.parent / "a.pem").touch()
-    text = '[http]\ntls = { cert = "a.pem", key = "a.pem" }\n'
-    assert problems(path, text + MINIMAL) == [f"http.tls: {NOT_YET}"]
+def test_certificates_alone_are_credentials(read: Callable[..., HttpConfig], files: Path) -> None:
+    """Where nobody has a key, and one is required."""
+    assert files
+    config = read(CERTIFIED + "[sources.orders]")
+    assert (config.auth.required, config.auth.keys) == (True, {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (
+            ', client_ca = "ca.pem"',
+            "",
+            [
+                NO_CA,
+            ],
+        ),
+        (
+            ', client_ca = "ca.pem"',
+            ', client_cert = "required"',
+            [
+                NO_CA,
+                "http.tls.client_cert: needs client_ca",
+            ],
+        ),
+        (
+            'sources = ["billing"]',
+            TWICE,
+            ["auth.certificates.other.names: shares a name with auth.certificates.billing"],
+        ),
+        ('"key.pem"', '"none.pem"', ["http.tls.key: there is no file none.pem"]),
+        (
+            "tls = {",
+            "# tls = {",
+            [
+                NO_CA,
+            ],
+        ),
+    ],
+)
+def test_certificates_that_could_never_work_are_errors(
+    path: Path, files: Path, before: str, after: str, found: list[str]
+) -> None:
+    """They are said before the service starts."""
+    assert files
+    assert problems(path, CERTIFIED.replace(before, after) + MINIMAL) == found
+
+
+@pytest.mark.parametrize("name", ["cert.pem", "key.pem", "ca.pem"])
+def test_a_file_that_is_no_certificate_or_key_is_an_error(
+    path: Path, files: Path, name: str
+) -> None:
+    """It is named, and nothing of it is shown."""
+    (files / name).write_text("secret")
+    (found,) = problems(path, CERTIFIED + MINIMAL)
+    assert found.startswith("http.tls: ")
+    assert name in found
+    assert "secret" not in found
+
+
+def test_a_key_of_another_certificate_is_an_error(
+    path: Path, files: Path, pems: dict[str, bytes]
+) -> None:
+    """Every client would be turned away."""
+    other = trustme.CA().issue_cert("other.example.com").private_key_pem.bytes()
+    assert other != pems["key.pem"]
+    (files / "key.pem").write_bytes(other)
+    (found,) = problems(path, CERTIFIED + MINIMAL)
+    assert found.startswith("http.tls: ")
+
+
+@pytest.mark.parametrize("schema", ["{", "3", '{"type": "nonsense"}', '{"$ref": "https://a/b"}'])
+def test_a_schema_that_cannot_be_used_is_an_error(path: Path, schema: str) -> None:
+    """It is found at the start, not with the first event."""
+    (path.parent / "order.json").write_text(schema)
+    text = MINIMAL.replace("[sources.orders]", "[sources.orders]\nschema = 'order.json'")
+    (found,) = problems(path, text)
+    assert found.startswith("sources.orders.schema: ")
+    assert "\n" not in found
+
+
+def test_topics_are_those_that_this_service_writes_to(read: Callable[..., HttpConfig]) -> None:
+    """Not those of syslog; the dead letter topic where it is on."""
+    text = MINIMAL + "[sources.a]\ntopic = 'b'\n[sources.logs]\n[[syslog.rules]]\nsource = 'logs'\n"
+    assert read(text).topics_written() == {"orders", "b", "ingest.rejected"}
+    off = "[dead_letter]\nmode = 'off'"
+    assert read(text + off).topics_written() == {"orders", "b"}
 
 
 # What does not go together.

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingest_http import connection
+from ingest_http import door as door_module
 from tests import http_door
 from tests.http_door import Client, array, counted, open_door, request, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.http_door import OpenDoor
 
 door = http_door.door
@@ -246,6 +253,116 @@ async def test_connections_that_come_and_go_leave_nothing(door: OpenDoor) -> Non
     assert not door.door._by_address
 
 
+async def test_trusted_proxies_may_have_more_connections_than_others() -> None:
+    """Behind one of them are many clients; the limit for all holds for them too."""
+    limits = {"connections_per_address": 1, "connections": 3}
+    async with open_door(http={"trusted_proxies": ["127.0.0.0/31"]}, limits=limits) as door:
+        clients = [await door.connect() for _ in range(3)]
+        for client in clients:
+            assert (await client.ask(request())).status == 200
+        newcomer = await door.connect()
+        assert (await newcomer.ask(request())).status == 200
+        await clients[0].closed()
+        assert len(door.door) == 3
+
+
+async def test_newcomers_at_the_limit_are_all_served_while_there_are_idle_ones() -> None:
+    """However many come one after the other; each time another one goes, the longest idle first."""
+    async with open_door(limits={"connections": 40}) as door:
+        clients = []
+        for number in range(120):
+            clients.append(await door.connect())
+            assert (await clients[-1].ask(request())).status == 200
+            assert len(door.door) == min(number + 1, 40)
+            await later()
+        await until(lambda: not any(client.is_open() for client in clients[:80]))
+        assert all(client.is_open() for client in clients[80:])
+
+
+async def test_who_was_the_longest_idle_one_and_has_asked_since_stays() -> None:
+    """What was found when there was no room before is looked at anew."""
+    async with open_door(limits={"connections": 3}) as door:
+        clients = []
+        for _ in range(4):
+            clients.append(await door.connect())
+            assert (await clients[-1].ask(request())).status == 200
+            await later()
+        await clients[0].closed()
+        assert (await clients[1].ask(request())).status == 200
+        newcomer = await door.connect()
+        await clients[2].closed()
+        assert (await newcomer.ask(request())).status == 200
+        assert clients[1].is_open()
+
+
+async def test_who_makes_room_before_it_was_served_is_gone_too() -> None:
+    """Of many who come in the same turn of the event loop, the last ones stay."""
+    async with open_door(limits={"connections": 2}) as door:
+        before, came = refused("connections"), []
+        for _ in range(6):
+            sock = socket.create_connection(("127.0.0.1", door.port))
+            sock.setblocking(False)
+            came.append(sock)
+        clients = [door.adopt(Client(*await asyncio.open_connection(sock=sock))) for sock in came]
+        await until(lambda: sum(client.is_open() for client in clients) == 2)
+        assert refused("connections") - before == 4
+        assert len(door.door) == 2
+
+
+async def test_an_ipv4_client_on_an_ipv6_listener_has_its_ipv4_address() -> None:
+    """So that it is the same client everywhere."""
+    async with open_door() as door:
+        both = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        await door.door.open([both])
+        port = both.getsockname()[1]
+        found = await asyncio.open_connection("127.0.0.1", port)
+        client = door.adopt(Client(*found))
+        assert (await client.ask(request())).status == 200
+        assert connection_of(door).address == "127.0.0.1"
+        assert set(door.door._by_address) == {"127.0.0.1"}
+        await door.door.close()
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Nobody in this process can open anything."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = [socket.socket()]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare[0].fileno() + 1, limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                spare.append(socket.socket())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for sock in spare:
+            sock.close()
+
+
+async def test_without_file_descriptors_newcomers_wait_and_nothing_spins(
+    door: OpenDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are served when there are some again; it is logged once; who is here goes on."""
+    monkeypatch.setattr(door_module, "PAUSE_SECONDS", 0.1)
+    old = await door.connect()
+    newcomers = [socket.socket() for _ in range(3)]
+    with capture_logs() as logs, no_descriptor_left():
+        for sock in newcomers:
+            sock.connect(("127.0.0.1", door.port))
+        await until(lambda: logs)
+        begun = time.thread_time()
+        await asyncio.sleep(0.5)  # several pauses
+        assert time.thread_time() - begun < 0.1
+        assert (await old.ask(request())).status == 200
+        assert len(door.door) == 1
+    assert [each["error"] for each in logs] == ["Too many open files"]
+    for sock in newcomers:
+        sock.setblocking(False)
+        client = door.adopt(Client(*await asyncio.open_connection(sock=sock)))
+        assert (await client.ask(request())).status == 200
+
+
 # Clients that do not read.
 
 
@@ -293,6 +410,28 @@ async def test_a_client_that_never_reads_is_closed(
     await until(lambda: not len(door.door), seconds=2)
 
 
+@pytest.mark.parametrize("by_us", [False, True], ids=["asked for", "by us"])
+async def test_a_connection_that_is_closed_is_not_kept_for_who_does_not_read(
+    door: OpenDoor, monkeypatch: pytest.MonkeyPatch, *, by_us: bool
+) -> None:
+    """What is left of an answer, however little, has the same time as a whole one."""
+    monkeypatch.setattr(connection, "SLOW_READER_SECONDS", 0.2)
+    client = await unread(door, 0)
+    target, body = "/v1/events/orders?results=all", array(*[b"{}"] * 100)
+    await until(lambda: len(door.door) and connection_of(door).transport)
+    transport = connection_of(door).transport
+    while not transport.get_write_buffer_size():
+        wanted = received() + 100
+        client.writer.write(request(body, target=target))
+        await until(lambda wanted=wanted: received() == wanted and connection_of(door).is_idle())
+    assert not connection_of(door).writing_paused
+    if by_us:
+        connection_of(door).force_close()
+    else:
+        client.writer.write(request(b"{}", "Connection: close"))
+    await until(lambda: not len(door.door), seconds=2)
+
+
 # The end.
 
 
@@ -320,6 +459,19 @@ async def test_who_is_in_the_queue_when_the_listener_closes_is_served(door: Open
     assert (answer.status, answer.closes) == (200, True)
     with pytest.raises(ConnectionRefusedError):
         await door.connect()
+
+
+async def test_many_in_the_queue_when_the_listener_closes_are_all_served(
+    door: OpenDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those whom the last turn of the event loop did not let in."""
+    monkeypatch.setattr(door_module, "HANDSHAKE_SECONDS", 0.0)
+    queued = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(50)]
+    await door.door.close()
+    for sock in queued:
+        sock.setblocking(False)
+        client = door.adopt(Client(*await asyncio.open_connection(sock=sock)))
+        assert (await client.ask(request())).status == 200
 
 
 async def test_who_is_idle_when_the_door_closes_is_still_served_for_a_while(

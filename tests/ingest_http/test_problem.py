@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ingest_http
-from ingest_http.problem import MEDIA_TYPE, STATUS, TYPE, Problem
+from ingest_http.problem import MEDIA_TYPE, STATUS, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ CODES = {
         "bad_request",
         "bad_body",
         "bad_compression",
-        "not_supported_yet",
+        "bad_idempotency_key",
         "empty_body",
         "invalid_json",
         "invalid_utf8",
@@ -38,6 +39,7 @@ CODES = {
     415: {"unsupported_encoding", "unsupported_media_type"},
     417: {"expectation_failed"},
     422: {"no_usable_event"},
+    429: {"quota_exceeded"},
     500: {"internal_error"},
     503: {"overloaded", "kafka_unavailable"},
     504: {"ack_timeout"},
@@ -52,7 +54,7 @@ def sent(problem: Problem) -> tuple[dict[str, str], dict[str, Any]]:
     request: Any = SimpleNamespace(
         method="POST", keep_alive=True, minor_version=1, connection=connection
     )
-    problem.reply("request-1").write(request)
+    problem.reply("request-1", "README.md").write(request)
     head, _, body = wire.getvalue().partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     assert status == f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"
@@ -89,7 +91,7 @@ def test_a_problem_is_a_document_of_rfc_9457(code: str) -> None:
     headers, document = sent(Problem(code, "what is wrong", members={"accepted": 3}))
     assert headers["content-type"] == MEDIA_TYPE == "application/problem+json"
     assert document == {
-        "type": TYPE + code,
+        "type": "README.md#" + code,
         "title": HTTPStatus(STATUS[code]).phrase,
         "status": STATUS[code],
         "code": code,
@@ -134,3 +136,22 @@ def test_an_error_of_ours_says_nothing_about_us() -> None:
     """No trace, no class name."""
     _, document = sent(Problem("internal_error"))
     assert document["detail"] == ""
+
+
+def sections() -> dict[str, str]:
+    """Code -> what its section in the README says."""
+    text = (Path(ingest_http.__file__).parents[1] / "README.md").read_text()
+    found = re.split(r"^#### `(\w+)`$", text.partition("\n## Codes\n")[2], flags=re.MULTILINE)
+    return dict(zip(found[1::2], found[2::2], strict=True))
+
+
+def test_every_code_has_a_section_in_the_readme() -> None:
+    """Where the type of its problem document points to; each says its status."""
+    found = sections()
+    of_events = {"bad_key", "not_an_object", "event_too_large", "schema_mismatch"}
+    of_events |= {"refused_by_kafka", "topic_unavailable", "shutting_down"}
+    assert found.keys() == STATUS.keys() | of_events
+    assert list(found) == sorted(found)
+    assert {code: found[code].strip()[:3] for code in STATUS} == {
+        code: str(status) for code, status in STATUS.items()
+    }

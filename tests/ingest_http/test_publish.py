@@ -16,6 +16,7 @@ from ingest.inflight import Budget
 from ingest.settings import LimitSettings
 from ingest.sources import Source, pointer_tokens
 from ingest_http.dead_letter import DeadLetters
+from ingest_http.description import Offer
 from ingest_http.publish import SEAL_EVENTS, SERVICE, Publisher, Road, Ticket
 from tests.memory_producer import MemoryProducer, MemoryTopic
 
@@ -68,7 +69,8 @@ class Way:
         self.kafka = kafka({"orders": self.topic})
         self.letters_kafka = kafka({"rejected": self.letters})
         tokens = pointer_tokens(key) if key is not None else None
-        self.road = Road(Source(self.name, "orders", "order", tokens), LimitSettings())
+        offer = Offer(Source(self.name, "orders", "order", tokens), None, "enforce", ())
+        self.road = Road(offer, LimitSettings())
         self.budget = Budget(budget_bytes)
         letters = DeadLetters(self.letters_kafka, "rejected") if dead_letters else None
         self.publisher = Publisher(self.kafka, letters)

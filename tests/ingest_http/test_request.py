@@ -326,7 +326,7 @@ async def test_an_upgrade_to_websocket_is_declined(door: OpenDoor) -> None:
     """The request is answered as any other, and the connection ends."""
     offer = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
     client = await door.connect()
-    assert (await client.ask(request(b"", *offer, method="GET"))).status == 405
+    assert (await client.ask(request(b"", *offer, method="GET"))).status == 200
     assert await client.rest() == b""
 
 

@@ -19,7 +19,7 @@ HANG_UP = (0, b"")
 async def test_the_generator_counts_events_requests_and_statuses(gateway: Gateway) -> None:
     """One refusal among ten requests of seven events."""
     async with gateway((200, b'{"accepted":7}'), [BUSY]) as url:
-        requests = build(url, "key", "load", 7)
+        requests = build(url, ["key"], "load", 7)
         figures = await run(Load(url, requests, count=10), connections=3)
     assert (figures["events_acked"], figures["requests"]) == (63, 10)
     assert figures["statuses"] == {"200": 9, "503": 1}
@@ -28,6 +28,6 @@ async def test_the_generator_counts_events_requests_and_statuses(gateway: Gatewa
 async def test_the_generator_survives_a_broken_connection(gateway: Gateway) -> None:
     """It connects again and goes on; the request is counted as unanswered."""
     async with gateway((200, b'{"accepted": 1}'), [HANG_UP]) as url:
-        requests = build(url, "key", "load", 1)
+        requests = build(url, ["key"], "load", 1)
         figures = await run(Load(url, requests, count=5), connections=1)
     assert (figures["events_acked"], figures["no_answer"]) == (4, 1)

@@ -1,0 +1,31 @@
+"""Checks the events of a batch against their source's schema, without holding the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from msgspec import Raw
+
+    from ingest.schema import Schema
+
+TURN_SECONDS = 0.01
+"""How long events are checked before others get their turn on the event loop."""
+
+
+async def mismatches(schema: Schema, events: Iterable[bytes | Raw]) -> dict[int, str]:
+    """The events that do not match: position -> why."""
+    found: dict[int, str] = {}
+    until = perf_counter() + TURN_SECONDS
+    for position, event in enumerate(events):
+        detail = schema.check(bytes(event))
+        if detail is not None:
+            found[position] = detail
+        if perf_counter() > until:
+            await asyncio.sleep(0)
+            until = perf_counter() + TURN_SECONDS
+    return found
