@@ -55,7 +55,7 @@ _REGEX_STEPS = (10_000, 1_000, 100, 10)
 _PLAIN_CHARACTERS = 15  # so many digits survive the way through a float
 _CHEAP_CHARACTERS, _CHEAP_EXPONENT = 40, 60
 _COSTLY_DIGITS = 20_000
-_LOCATING_BYTES, _LOCATING_STEPS, _CHUNK = 2_000_000, 4, 1000
+_LOCATING_BYTES, _LOCATING_STEPS, _CHUNK = 5_000_000, 4, 1000
 
 _SCHEMAS_BY_NAME = ("$defs", "definitions", "properties", "patternProperties", "dependentSchemas")
 _SCHEMA_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")

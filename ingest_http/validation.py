@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 
 TURN_SECONDS = 0.01
 """How long events are checked before others get their turn on the event loop."""
+THREAD_BYTES = 1 << 17
+"""Larger events are checked in a thread: a single one can take longer than the loop may be held."""
 
 
 async def mismatches(schema: Schema, events: Iterable[bytes | Raw]) -> dict[int, str]:
     """The events that do not match: position -> why."""
+    loop = asyncio.get_running_loop()
     found: dict[int, str] = {}
     until = perf_counter() + TURN_SECONDS
     for position, event in enumerate(events):
-        detail = schema.check(bytes(event))
+        if len(event) <= THREAD_BYTES:
+            detail = schema.check(bytes(event))
+        else:
+            detail = await loop.run_in_executor(None, schema.check, bytes(event))
         if detail is not None:
             found[position] = detail
         if perf_counter() > until:

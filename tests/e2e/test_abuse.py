@@ -33,8 +33,8 @@ from tests.abuse import (
     many_open_files,
     outcome,
 )
+from tests.held import HELD_SECONDS, timed_callbacks
 from tests.http_door import KEY, chunked, open_door, request
-from tests.ingest_http.test_body import HELD_SECONDS, timed_callbacks
 from tests.producer_contract import by_place
 
 if TYPE_CHECKING:

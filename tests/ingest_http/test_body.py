@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import gzip
 import json
 import math
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zstandard
 
-from ingest.worker import GC_THRESHOLD
+from ingest.settings import FileContent
 from tests import http_door
+from tests.held import HELD_SECONDS, timed_callbacks
 from tests.http_door import LETTERS, array, chunked, counted, ndjson, open_door, request, until
 
 if TYPE_CHECKING:
@@ -396,7 +396,6 @@ async def test_requests_behind_the_one_that_a_client_left_are_not_taken(door: Op
 
 # The event loop.
 
-HELD_SECONDS = 0.05
 MANY = 10_000
 KILOBYTES = [b'{"customer":"%d","a":"%b"}' % (n, b"x" * 1000) for n in range(MANY)]
 SMALL = [b'{"customer":"%d","a":"%b"}' % (n, b"x" * 60) for n in range(MANY)]
@@ -419,52 +418,23 @@ BODIES: dict[str, tuple[str, str, bytes]] = {
     "too many lines": ("orders", "x-ndjson", b"1\n" * 500_000),
     "blank lines": ("orders", "x-ndjson", b"\n" * 1_000_000),
     "escapes": ("orders", "json", b'{"a":"%b"}' % (b"\\u00fc" * 150_000)),
+    "checked events": ("checked", "json", array(*SMALL)),
+    "mismatches": ("checked", "json", array(*[b'{"customer":1}'] * MANY)),
+    "warnings": ("warned", "json", array(*[b'{"customer":1}'] * MANY)),
+    "one wide checked event": ("checked", "json", b'{"a":[%b[]]}' % (b"[]," * 300_000)),
+    "a dry run": ("keyed?dry_run=1&results=all", "json", array(*SMALL)),
 }
 """What may take long -> source, media type and body."""
-
-
-@contextmanager
-def timed_callbacks() -> Iterator[list[tuple[float, str]]]:
-    """Notes the CPU time of each callback of this thread's event loop; Kafka's part is left out."""
-    times: list[tuple[float, str]] = []
-    run = asyncio.Handle._run
-
-    def timed(handle: asyncio.Handle) -> None:
-        name, begun = _name_of(handle), time.thread_time()
-        run(handle)
-        if not name.startswith("MemoryProducer"):
-            times.append((time.thread_time() - begun, name))
-
-    with garbage_collected_as_in_a_worker(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio.Handle, "_run", timed)
-        yield times
-
-
-@contextmanager
-def garbage_collected_as_in_a_worker() -> Iterator[None]:
-    """What other tests have left in memory is not looked at."""
-    usual = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
-    yield
-    gc.set_threshold(*usual)
-    gc.unfreeze()
-
-
-def _name_of(handle: asyncio.Handle) -> str:
-    """What a callback goes on with: the coroutine of its task, else itself."""
-    callback: Any = handle._callback
-    task = getattr(callback, "__self__", None)
-    coroutine = task.get_coro() if isinstance(task, asyncio.Task) else callback
-    return str(getattr(coroutine, "__qualname__", coroutine))
+SCHEMA = FileContent("", b'{"properties":{"customer":{"type":"string"}},"required":["customer"]}')
+CHECKED = {"checked": {"schema": SCHEMA}, "warned": {"schema": SCHEMA, "validate": "warn"}}
 
 
 async def _longest_callback(
     target: str, media: str, body: bytes, *options: str, away: bool = False
 ) -> tuple[float, str]:
     """The callback that took most CPU time while the door answered ``body``, and its name."""
-    async with open_door(limits={"ack_seconds": 0.1 if away else 10}) as opened:
+    limits = {"ack_seconds": 0.1 if away else 10}
+    async with open_door(limits=limits, sources=CHECKED) as opened:
         if away:
             opened.producer.reachable.clear()
         with timed_callbacks() as times:
