@@ -461,3 +461,15 @@ async def test_what_is_refused_by_its_header_is_refused_whatever_its_body(
     assert (answer.status, answer.code) == (status, code)
     assert door.is_untouched()
     assert (await client.ask(request(GOOD))).status == 200
+
+
+@pytest.mark.parametrize("codings", ["gzip, chunked", "identity, chunked", "chunked;q=1"])
+async def test_a_transfer_coding_that_is_not_undone_is_refused(
+    door: OpenDoor, codings: str
+) -> None:
+    """The body would be taken for what it is not (RFC 9112, section 6.1)."""
+    client = await door.connect()
+    await client.send(request(chunked(b"{}"), f"Transfer-Encoding: {codings}"))
+    status, _ = await client.head()
+    assert status == 400
+    assert door.is_untouched()
