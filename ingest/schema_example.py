@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ingest.schema import Places, Schema
 
@@ -82,7 +82,7 @@ def _candidates(schema: Schema, first: Mapping[str, Any]) -> Iterator[Any]:
     for variant in range(_VARIANTS):
         for wanted in (first, {}) if first else ({},):
             try:
-                built = _Builder(schema.places, variant).value("", tuple(wanted))
+                built = _Builder(schema.places, variant).value(("",), tuple(wanted))
             except _TooLarge:
                 continue
             yield _filled(built, wanted)
@@ -114,10 +114,13 @@ class _TooLarge(Exception):  # noqa: N818 - a verdict
 
 
 class _Parts:
-    """The subschemas that a value must match all at once: one, what it refers to, and so on."""
+    """The subschemas that a value must match all at once: some, what they refer to, and so on."""
 
-    def __init__(self, places: Places, pointer: str, variant: int) -> None:
-        self.nodes = list(_together(places, pointer, variant, set()))
+    def __init__(self, places: Places, pointers: Iterable[str], variant: int) -> None:
+        seen = set[str]()
+        self.nodes = [
+            each for pointer in pointers for each in _together(places, pointer, variant, seen)
+        ]
 
     def all(self, keyword: str) -> list[Any]:
         """The arguments of a keyword."""
@@ -131,17 +134,17 @@ class _Parts:
         """The largest of the lower bounds that a keyword sets, or 0."""
         return int(max(self.all(keyword), default=0))
 
-    def pointer(self, keyword: str) -> str | None:
-        """Where the argument of a keyword is."""
-        return next((f"{at}/{keyword}" for at, node in self.nodes if keyword in node), None)
+    def places(self, keyword: str) -> tuple[str, ...]:
+        """Where the arguments of a keyword are."""
+        return tuple(f"{at}/{keyword}" for at, node in self.nodes if keyword in node)
 
-    def named(self, keyword: str) -> dict[str, str]:
-        """Where each schema of a keyword is that has them by name."""
-        found: dict[str, str] = {}
+    def named(self, keyword: str) -> dict[str, tuple[str, ...]]:
+        """Where the schemas of a keyword are that has them by name."""
+        found: dict[str, tuple[str, ...]] = {}
         for at, node in self.nodes:
             for name in node.get(keyword, ()):
                 escaped = name.replace("~", "~0").replace("/", "~1")
-                found.setdefault(name, f"{at}/{keyword}/{escaped}")
+                found[name] = (*found.get(name, ()), f"{at}/{keyword}/{escaped}")
         return found
 
 
@@ -175,12 +178,12 @@ class _Builder:
         self._variant = variant
         self._left = _MAX_VALUES
 
-    def value(self, pointer: str, wanted: tuple[str, ...] = (), depth: int = 0) -> Any:
-        """A value for the subschema at ``pointer``, with the members that are wanted."""
+    def value(self, pointers: tuple[str, ...], wanted: tuple[str, ...] = (), depth: int = 0) -> Any:
+        """A value for all the subschemas at ``pointers``, with the members that are wanted."""
         self._left -= 1
         if self._left < 0 or depth > _MAX_DEPTH:
             raise _TooLarge
-        parts = _Parts(self._places, pointer, self._variant)
+        parts = _Parts(self._places, pointers, self._variant)
         for keyword in ("const", "default"):
             if depth and parts.all(keyword):
                 return parts.first(keyword)
@@ -202,45 +205,43 @@ class _Builder:
 
     def _object(self, parts: _Parts, wanted: tuple[str, ...], depth: int) -> dict[str, Any]:
         known, patterns = parts.named("properties"), parts.named("patternProperties")
-        others = parts.pointer("additionalProperties")
+        others = parts.places("additionalProperties")
         names = dict.fromkeys(chain(*parts.all("required"), (n for n in wanted if n in known)))
         for dependent in parts.all("dependentRequired"):
             for name in list(names):
                 names.update(dict.fromkeys(dependent.get(name, ())))
-        missing = parts.least("minProperties") - len(names)
+        missing = max(parts.least("minProperties") - len(names), 0)
         spare = chain(known, (f"property{at}" for at in range(_MAX_ITEMS)))
-        extra = islice((name for name in spare if name not in names), max(missing, 0))
+        extra = islice((name for name in spare if name not in names), min(missing, _MAX_VALUES))
         names.update(dict.fromkeys(list(extra)))
         return {
-            name: self._member(known.get(name) or _matching_place(patterns, name) or others, depth)
+            name: self._member(
+                (*known.get(name, ()), *_matching_places(patterns, name)) or others, depth
+            )
             for name in sorted(names, key=[*known, *names].index)
         }
 
-    def _member(self, pointer: str | None, depth: int) -> Any:
-        return "example" if pointer is None else self.value(pointer, (), depth + 1)
+    def _member(self, pointers: tuple[str, ...], depth: int) -> Any:
+        return self.value(pointers, (), depth + 1)
 
     def _array(self, parts: _Parts, depth: int) -> list[Any]:
-        prefix = [f"{parts.pointer('prefixItems')}/{at}" for at in range(_prefix_length(parts))]
-        contains = parts.pointer("contains")
-        matching = int(parts.first("minContains", 1)) if contains else 0
-        least = max(parts.least("minItems"), matching)
+        contains = parts.places("contains")
+        least = max(parts.least("minItems"), int(parts.first("minContains", 1)) if contains else 0)
         if least > _MAX_ITEMS:
             raise _TooLarge
-        rest = contains or parts.pointer("items")
-        places = [*prefix[:least], *([rest] * (least - len(prefix[:least])))]
-        items = [self._member(place, depth) for place in places]
+        prefix = [
+            tuple(f"{at}/{position}" for at in parts.places("prefixItems"))
+            for position in range(len(parts.first("prefixItems", ())))
+        ][:least]
+        rest = (*contains, *parts.places("items"))
+        items = [self._member(each, depth) for each in [*prefix, *[rest] * (least - len(prefix))]]
         if True not in parts.all("uniqueItems"):
             return items
         options = self._options(rest)
         return [_varied(item, at, options) for at, item in enumerate(items)]
 
-    def _options(self, pointer: str | None) -> list[Any]:
-        found = _Parts(self._places, pointer or "", self._variant).first("enum") if pointer else []
-        return list(found or ())
-
-
-def _prefix_length(parts: _Parts) -> int:
-    return len(parts.first("prefixItems", ()))
+    def _options(self, pointers: tuple[str, ...]) -> list[Any]:
+        return list(_Parts(self._places, pointers, self._variant).first("enum", ()))
 
 
 def _varied(item: Any, at: int, options: list[Any]) -> Any:
@@ -302,14 +303,14 @@ def _string(parts: _Parts) -> str:
     return text + "e" * (least - len(text))
 
 
-def _matching_place(patterns: Mapping[str, str], name: str) -> str | None:
-    for pattern, place in patterns.items():
+def _matching_places(patterns: Mapping[str, tuple[str, ...]], name: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for pattern, places in patterns.items():
         try:
-            if re.search(pattern, name):
-                return place
+            found += places if re.search(pattern, name) else ()
         except re.error:  # Python's syntax differs
             continue
-    return None
+    return tuple(found)
 
 
 _PIECE = re.compile(

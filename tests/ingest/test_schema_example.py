@@ -137,7 +137,7 @@ def test_every_format_of_the_standard_has_an_example(format_name: str) -> None:
         member({"not": {"type": "string"}}),
         member({"pattern": "^[^\\d\\D]$"}),
         {"minProperties": 500},
-        {"examples": [{"a": "x" * MAX_BYTES}], "required": ["a"], "properties": {"a": False}},
+        {"examples": [{"a": "x" * MAX_BYTES}], **member({"minLength": MAX_BYTES})},
     ],
 )
 def test_where_nothing_is_found_there_is_no_example(document: Any) -> None:
@@ -177,13 +177,13 @@ def test_schemas_that_grow_without_end_are_given_up_soon() -> None:
         "additionalProperties": {"$ref": "#"},
     }
     shared: dict[str, Any] = {
-        f"d{at}": {"allOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 2} for at in range(40)
+        f"d{at}": {"allOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 2} for at in range(17)
     }
-    shared["d40"] = {"required": ["a"]}
+    shared["d17"] = {"required": ["a"]}
     start = time.thread_time()
     assert example(schema_of(wide)) is None
     assert example(schema_of({"$ref": "#/$defs/d0", "$defs": shared})) == b'{"a":"example"}'
-    assert time.thread_time() - start < 2
+    assert time.thread_time() - start < 1
 
 
 NUMBERS = st.sampled_from([-7, 0, 1, 2.0, 2.5, 1e-300, 1e300, 10**40])
