@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ingest.schema import Places, Schema
+    from ingest.schema import Schema
+    from ingest.schema_places import Places
 
 MAX_BYTES = 65_536
 """Nobody copies more."""

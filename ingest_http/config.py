@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ingest.config_problems import KeyPath, dotted
-from ingest.schema import Schema, SchemaError
+from ingest.schema import Schema
+from ingest.schema_words import SchemaError
 from ingest.settings import EVERY_ADDRESS, Conflict, SharedSettings, split_address
 from ingest_http.auth import certificate_name
 from ingest_http.settings import HttpSettings

@@ -15,7 +15,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ingest.schema import DIALECT, MAX_DETAIL, Schema, SchemaError
+from ingest.schema import Schema
+from ingest.schema_places import DIALECT
+from ingest.schema_reason import MAX_DETAIL
+from ingest.schema_words import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.schema import Schema, SchemaError
+from ingest.schema import Schema
 from ingest.schema_example import MAX_BYTES, example
+from ingest.schema_words import SchemaError
 
 
 def schema_of(document: Any) -> Schema:
