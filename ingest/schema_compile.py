@@ -42,7 +42,14 @@ def compiled(document: Any, places: Places) -> tuple[Validates, ...]:
         if _scans_repeatedly(pattern):
             text = "repeats a look-around that itself repeats: that takes too long"
             raise SchemaError(f"the pattern {shown(pattern)} {text}")
+        if _LOOK_AROUND.search(pattern) and _BACK_REFERENCE.search(pattern):
+            text = "has a look-around and a back-reference: together they take too long"
+            raise SchemaError(f"the pattern {shown(pattern)} {text}")
     return validators
+
+
+_LOOK_AROUND = re.compile(r"\(\?<?[=!]")
+_BACK_REFERENCE = re.compile(r"\\(?:[1-9]|k<)")
 
 
 _REGEX_PIECE = re.compile(

@@ -14,6 +14,9 @@ from decimal import Decimal
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from ingest.schema_compile import bounded, validator
+from ingest.schema_words import SchemaError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 65_536
 """Nobody copies more."""
 
+_PATTERN_STEPS = 1000
 _MAX_DEPTH, _MAX_VALUES, _MAX_ITEMS, _MAX_LENGTH = 12, 500, 20, 1_000
 _VARIANTS = 3
 """How many of the alternatives of ``anyOf`` and ``oneOf`` are tried."""
@@ -308,9 +312,10 @@ def _matching_places(patterns: Mapping[str, tuple[str, ...]], name: str) -> tupl
     found: list[str] = []
     for pattern, places in patterns.items():
         try:
-            found += places if re.search(pattern, name) else ()
-        except re.error:  # Python's syntax differs
+            matches = validator({"pattern": pattern}, bounded(_PATTERN_STEPS))
+        except SchemaError:
             continue
+        found += places if matches(name) else ()
     return tuple(found)
 
 

@@ -30,6 +30,13 @@ MAX_DETAIL = 200
 """Characters of a detail; the contract's limit."""
 NO_MATCH = "does not match the schema"
 _MAX_POINTER, _CHUNK = 110, 1000
+_MAX_NODES, _FEW_PARTS = 10_000, 8
+"""Subschemas that are compiled to explain, together: each part may need the whole schema once more.
+So few parts of the largest schemas are explained all the same."""
+
+
+class _Enough(Exception):  # noqa: N818 - a verdict
+    """No more parts of the schema are compiled to explain."""
 
 
 class _Step(NamedTuple):
@@ -48,6 +55,7 @@ class Reason:
         self._places = places
         self._options = bounded(regex_steps)
         self._validators: dict[tuple[str, str], Validates] = {}
+        self._most = max(_FEW_PARTS, _MAX_NODES // max(1, len(places.nodes)))
         self._registry: Registry | None = None
 
     def of(self, value: Any, steps: int) -> str:
@@ -222,6 +230,8 @@ class Reason:
         key = pointer, keyword
         found = self._validators.get(key)
         if found is None:
+            if len(self._validators) >= self._most:
+                raise _Enough
             if self._registry is None:
                 document = self._places.nodes[""]
                 self._registry = Registry([(self._places.base, document)], draft=Draft202012)

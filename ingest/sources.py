@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +53,13 @@ def pointer_tokens(pointer: str) -> tuple[str, ...]:
 
 def name_pattern(globs: Iterable[str]) -> re.Pattern[str]:
     """A pattern that matches the names covered by ``globs``, in which only ``*`` is special."""
-    parts = (".*".join(map(re.escape, glob.split("*"))) for glob in globs)
-    return re.compile("|".join(parts) or r"(?!)")
+    return re.compile("|".join(map(_linear, globs)) or r"(?!)")
 
 
-class Sources:
-    """All sources of a configuration, by name."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._by_name = {source.name: source for source in sources}
-        self.get = self._by_name.get  # bound once: called for every request
-
-    def __iter__(self) -> Iterator[Source]:
-        return iter(self._by_name.values())
-
-    @property
-    def topics(self) -> list[str]:
-        """The topics of all sources, each once."""
-        return sorted({source.topic for source in self._by_name.values()})
+def _linear(glob: str) -> str:
+    """A pattern that never goes back behind an inner part once it is found: names are hostile."""
+    first, *rest = map(re.escape, glob.split("*"))
+    if not rest:
+        return first
+    *inner, last = rest
+    return first + "".join(f"(?>.*?{each})" for each in inner) + ".*" + last

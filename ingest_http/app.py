@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -95,7 +94,6 @@ class App:
         self._sample = config.http.access_log_sample
         self._documentation = config.http.documentation_url
         self._receptions = Receptions()
-        self._splits = ThreadPoolExecutor(1)
         self._unknown = metrics.Requests("unknown")
 
     async def handle(self, request: Request) -> Reply:
@@ -268,7 +266,7 @@ class App:
         split = road.splitter.json if asked.kind == "json" else road.splitter.ndjson
         if len(body) <= THREAD_BYTES:
             return split(body)
-        return await self._loop.run_in_executor(self._splits, split, body)
+        return await self._loop.run_in_executor(None, split, body)
 
 
 def _answer(results: Results, request_id: str, *, full: bool, dry_run: bool = False) -> Reply:

@@ -10,6 +10,7 @@ import os
 import ssl
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
+from time import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -101,9 +102,11 @@ def names_in(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The names in a verified certificate, as `ssl.SSLSocket.getpeercert` tells them.
 
     DNS names are in lower case, since case does not count in them; IP addresses in their usual
-    spelling.
+    spelling. One that has expired has none: a session of before may be resumed with it.
     """
-    names = (certificate or {}).get("subjectAltName", ())
+    if not certificate or ssl.cert_time_to_seconds(certificate["notAfter"]) < time():
+        return ()
+    names = certificate.get("subjectAltName", ())
     return tuple(_spelled(kind, name) for kind, name in names if kind in NAMES)
 
 

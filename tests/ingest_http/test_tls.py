@@ -275,7 +275,15 @@ def test_names_are_only_those_that_identify(
     certificate: dict[str, Any] | None, names: tuple[str, ...]
 ) -> None:
     """Neither the subject nor names of other kinds."""
+    if certificate:
+        certificate["notAfter"] = "Jan  1 00:00:00 2100 GMT"
     assert names_in(certificate) == names
+
+
+def test_a_certificate_that_has_expired_identifies_nobody() -> None:
+    """A TLS session that began with it can be resumed."""
+    expired = {"subjectAltName": (("DNS", "a"),), "notAfter": "Nov 24 00:00:00 2026 GMT"}
+    assert names_in(expired) == ()
 
 
 @on_uvloop
