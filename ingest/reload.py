@@ -36,6 +36,7 @@ class Reloads:
         config: what is in force at the start.
         reload: see `Service`.
         describe: see `Service`, about.
+        warnings: see `Service`.
 
     Attributes:
         config: what is in force.
@@ -49,6 +50,7 @@ class Reloads:
         config: Any,
         reload: Callable[[Any], Change[Any]] | None,
         describe: Callable[[Any], Mapping[str, Any]],
+        warnings: Callable[[Any], Mapping[str, str]],
     ) -> None:
         self.config = config
         self.about = describe(config)
@@ -56,8 +58,14 @@ class Reloads:
         self._service = service
         self._reload = reload
         self._describe = describe
+        self._warnings = warnings
         self._asked = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def warn(self) -> None:
+        """Say what is dangerous in what is in force."""
+        for event, advice in self._warnings(self.config).items():
+            log.warning(event, advice=advice)
 
     def ask(self, *_: object) -> None:
         """Have one more reload; a signal handler, called between any two steps of the program."""
@@ -121,6 +129,7 @@ class Reloads:
         metrics.RELOADS.labels(self._service, "ok").inc()
         event = "reloaded" if differs else "nothing_changed"
         log.info(event, changed=change.changed, version=version)
+        self.warn()
         if change.needs_restart:
             log.warning("restart_needed", keys=change.needs_restart)
 

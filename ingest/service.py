@@ -57,7 +57,8 @@ class Service:
         reload: reads the configuration anew, and tells what of it takes effect beside the one in
             force; raises `ConfigError`. It runs in a thread. None: this service cannot do that.
         about: what ``/status`` says of a configuration.
-        warnings: events to warn of at start, with what to do about each.
+        warnings: what to warn of with a configuration, whenever it takes effect: event -> what to
+            do about it.
     """
 
     def __init__(  # noqa: PLR0913 - the options of one service, all by name
@@ -72,7 +73,7 @@ class Service:
         workers: int,
         reload: Callable[[Any], Change[Any]] | None = None,
         about: Callable[[Any], Mapping[str, Any]] | None = None,
-        warnings: Mapping[str, str] | None = None,
+        warnings: Callable[[Any], Mapping[str, str]] | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -80,8 +81,9 @@ class Service:
         self._listeners = listeners
         self._management_address = management
         self._workers = workers
-        self._reloads = Reloads(name, config, reload, about or (lambda _: {}))
-        self._warnings = warnings or {}
+        self._reloads = Reloads(
+            name, config, reload, about or (lambda _: {}), warnings or (lambda _: {})
+        )
         self._slots: list[Slot] = []
         self._draining = False
         self._signals = 0
@@ -111,8 +113,7 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        for event, advice in self._warnings.items():
-            log.warning(event, advice=advice)
+        self._reloads.warn()
         (management_socket,) = self._bind("management", self._management_address, 1)
         bound = {
             name: self._bind(name, address, self._workers)

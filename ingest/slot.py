@@ -14,7 +14,7 @@ import msgspec
 from structlog import get_logger
 
 from ingest import metrics
-from ingest.status import Seat, WorkerStatus
+from ingest.status import Seat, WorkerStatus, silent_since
 from ingest.worker import Assignment, Order, framed, run
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Slot:
     @property
     def seat(self) -> Seat:
         """How the worker is, by its last report."""
-        return Seat(self.number, self._restarts, self._heard_at, self._status)
+        status = silent_since(self._status, self._loop.time() - self._heard_at)
+        return Seat(self.number, self._restarts, self._heard_at, status)
 
     @property
     def _cut_off(self) -> int | None:

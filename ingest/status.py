@@ -130,6 +130,13 @@ def _reports(seats: Iterable[Seat]) -> list[WorkerStatus]:
     return [seat.status for seat in seats if seat.status is not None]
 
 
+def silent_since(status: WorkerStatus | None, seconds: float) -> WorkerStatus | None:
+    """A last report with what its age says: who is stuck cannot take data."""
+    if status is None or status.cut_off is not None or seconds <= STUCK_SECONDS:
+        return status
+    return msgspec.structs.replace(status, reasons=[*status.reasons, "stuck"])
+
+
 def stuck(seats: Sequence[Seat], now: float) -> list[str]:
     """The workers that have been silent for too long, except those that have said their last."""
     return [

@@ -107,6 +107,10 @@ def _about(config: HttpConfig) -> dict[str, Any]:
     }
 
 
+def _warnings(config: HttpConfig) -> dict[str, str]:
+    return {} if config.auth.required else {"authentication_is_off": ANYBODY_MAY_WRITE}
+
+
 def _service(config: HttpConfig, path: Path | None) -> Service:
     workers = config.http.workers
     return Service(
@@ -119,7 +123,7 @@ def _service(config: HttpConfig, path: Path | None) -> Service:
         workers=len(os.sched_getaffinity(0)) if workers == "auto" else workers,
         about=_about,
         reload=lambda current: change(current, _load(path), RELOADABLE),
-        warnings={} if config.auth.required else {"authentication_is_off": ANYBODY_MAY_WRITE},
+        warnings=_warnings,
     )
 
 

@@ -152,10 +152,12 @@ class App:
         if name is None:
             return await self._openapi(visit, path)
         if request.method == "POST":
-            return await self._post(visit, self._admit(visit, name))
+            return await self._post(visit, *self._admit(visit, name))
         if request.method in READS:
-            road = self._admit(visit, name)
-            return await self._discovery.describe(visit, road)
+            road, caller = self._admit(visit, name)
+            if caller.quota is not None:
+                self._require_quota(caller, caller.quota)
+            return await self._discovery.describe(visit, caller, road)
         allowed = self._discovery.preflight(request, visit.rules, name)
         if allowed is None:
             detail = "events are sent by POST, and described by GET"
@@ -181,27 +183,27 @@ class App:
         visit.caller = caller
         return caller
 
-    def _admit(self, visit: Visit, name: str) -> Road:
-        """The road of the source, if the caller may use it."""
+    def _admit(self, visit: Visit, name: str) -> tuple[Road, Caller]:
+        """The road of the source, and the caller who may use it."""
         caller = self._identify(visit)
         if not caller.covers(name):
             raise Problem("forbidden", "this key may not write to this source")
         road = visit.road = visit.rules.roads.get(name)
         if road is not None:
-            return road
+            return road, caller
         if name in visit.rules.sources:
             raise Problem("source_is_syslog", "this source takes syslog, not HTTP")
         raise Problem("unknown_source", "no such source is configured")
 
     # The request itself.
 
-    async def _post(self, visit: Visit, road: Road) -> Reply:
+    async def _post(self, visit: Visit, road: Road, caller: Caller) -> Reply:
         asked = negotiation.asked(visit.request)
+        visit.counted = not asked.dry_run
         length = self._bodies.declared(visit.request)
-        caller = visit.caller
-        if caller is None or caller.quota is None:
-            return await self._take(visit, road, asked, length)
         quota = caller.quota
+        if quota is None:
+            return await self._take(visit, road, asked, length)
         self._require_quota(caller, quota)
         quota.enter()
         quota.charge(self._loop.time(), size=length or 0)
@@ -249,7 +251,6 @@ class App:
             visit.caller.quota.charge(self._loop.time(), events=batch.count)
         ticket = Ticket(visit.request_id, received, deadline, lease, asked.full)
         if asked.dry_run:
-            visit.counted = False
             results = await self._publisher.preview(road, batch, ticket)
             return _answer(results, visit.request_id, full=asked.full, dry_run=True)
         results = await self._publisher.publish(road, batch, ticket)

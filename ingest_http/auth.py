@@ -30,29 +30,32 @@ class Caller:
 
     Attributes:
         name: as in the configuration; fit for logs.
+        credential: what it shows: ``key``, ``certificate`` or ``none``.
         covers: whether some pattern of it covers a name, whether the source exists or not.
         limits: its quotas by name; only those that it has.
         quota: what is left of them; None: it has none.
         holder: its share of the in-flight budget; None: that of its address.
     """
 
-    __slots__ = ("covers", "holder", "limits", "name", "quota")
+    __slots__ = ("covers", "credential", "holder", "limits", "name", "quota")
 
     def __init__(
         self,
         client: Client,
+        credential: str,
         holder: Holder | None = None,
         limits: dict[str, int] | None = None,
         quota: Quota | None = None,
     ) -> None:
         self.name = client.name
         self.covers = client.covers
+        self.credential = credential
         self.holder = holder
         self.limits = limits or {}
         self.quota = quota
 
 
-ANYBODY = Caller(Client("anonymous", name_pattern(["*"])))
+ANYBODY = Caller(Client("anonymous", name_pattern(["*"])), "none")
 
 
 class NoCredentials(Exception):  # noqa: N818 - a verdict
@@ -82,7 +85,7 @@ class Auth:
                 self._callers[digest[:_SHORT]] = (digest, caller)
         for name, certificate in settings.certificates.items():
             client = Client(name, name_pattern(certificate.sources))
-            caller = Caller(client, budget.holder(f"certificate {name}"))
+            caller = Caller(client, "certificate", budget.holder(f"certificate {name}"))
             self._certified |= dict.fromkeys(map(certificate_name, certificate.names), caller)
 
     def key(self, name: str) -> Caller | None:
@@ -145,7 +148,7 @@ def _caller(name: str, key: KeySettings, budget: Budget, before: Auth | None) ->
         quota = known.quota
     else:
         quota = Quota(**limits) if limits else None
-    return Caller(client, budget.holder(f"key {name}"), limits, quota)
+    return Caller(client, "key", budget.holder(f"key {name}"), limits, quota)
 
 
 def _from_own(value: str) -> bytes:

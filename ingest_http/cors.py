@@ -24,7 +24,7 @@ EXPOSED = (
 MAX_AGE_SECONDS = 3600
 """How long a browser may remember a preflight."""
 ANY = "*"
-_VARY = {"Vary": "Origin"}
+VARY = {"Vary": "Origin"}
 
 
 class Origins:
@@ -43,11 +43,11 @@ class Origins:
     def headers(self, origin: str) -> Mapping[str, str]:
         """The fields of an answer to a page of ``origin``, which may not be allowed."""
         if not self._allow(origin):
-            return _VARY
+            return VARY
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Expose-Headers": EXPOSED,
-            **_VARY,
+            **VARY,
         }
 
     def preflight(self, headers: CIMultiDictProxy[str]) -> Mapping[str, str] | None:
@@ -62,7 +62,7 @@ class Origins:
             "Access-Control-Allow-Methods": METHODS,
             "Access-Control-Allow-Headers": REQUEST_HEADERS,
             "Access-Control-Max-Age": str(MAX_AGE_SECONDS),
-            **_VARY,
+            **VARY,
         }
 
     def _allow(self, origin: str) -> bool:

@@ -9,9 +9,9 @@ import json
 import re
 import shlex
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ingest import schema_example
 from ingest_http.decode import SUPPORTED
@@ -37,6 +37,12 @@ OPTIONAL = {
     "?results=all": "lists every event with its topic, partition and offset",
 }
 """What a request may bring: name -> what it is good for."""
+CREDENTIALS = {
+    "key": ' -H "Authorization: Bearer $API_KEY"',
+    "certificate": ' --cert "$CERT" --key "$KEY"',
+    "none": "",
+}
+"""How curl shows a credential; what is secret comes from the shell's variables."""
 PASTED_BYTES = 3000
 """A larger example goes into a file: many terminals cut a pasted line at 4096 bytes."""
 
@@ -45,7 +51,7 @@ _HOST = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Offer:
     """What a source accepts.
 
@@ -77,6 +83,7 @@ def description(
     limits: LimitSettings,
     *,
     base_url: str,
+    credential: str,
     quota: Mapping[str, int] | None,
     dead_letter_topic: str | None,
 ) -> dict[str, Any]:
@@ -86,6 +93,7 @@ def description(
         offer: the source.
         limits: of a request.
         base_url: scheme and authority of the door, as `base_url` makes it.
+        credential: the kind that the caller shows, see `CREDENTIALS`.
         quota: the caller's: events_per_second, bytes_per_second, concurrent_requests.
         dead_letter_topic: where rejects are kept; None: nowhere.
     """
@@ -113,13 +121,26 @@ def description(
         "cors_origins": list(offer.cors_origins),
         "optional": dict(OPTIONAL),
         "example": None if event is None else json.loads(event),
-        "curl": curl(url, event),
+        "curl": curl(url, event, credential),
     }
 
 
-@lru_cache(maxsize=1000)  # which some schemas take long to find
 def example(offer: Offer, limits: LimitSettings) -> bytes | None:
-    """An event that is accepted, with a record key where it may have one; None: none was found."""
+    """An event that is accepted, with a record key where it may have one; None: none was found.
+
+    It is looked for once: that can take long.
+    """
+    if offer not in _EXAMPLES:
+        _EXAMPLES[offer] = _example(offer)
+    event = _EXAMPLES[offer]
+    return event if event is not None and len(event) <= limits.event_bytes else None
+
+
+_EXAMPLES: WeakKeyDictionary[Offer, bytes | None] = WeakKeyDictionary()
+"""As long as their offers are in force."""
+
+
+def _example(offer: Offer) -> bytes | None:
     key, schema = offer.source.key, offer.checked
     plain = {"message": "hello"} if key is None else _with_key({}, key, f"{key[-1][:1]}-17")
     event: bytes | None = _encoded(plain)
@@ -127,7 +148,7 @@ def example(offer: Offer, limits: LimitSettings) -> bytes | None:
         event = schema_example.example(schema, plain if key is not None else None)
         if event is not None and key is not None:
             event = _keyed(event, key, schema)
-    return event if event is not None and len(event) <= limits.event_bytes else None
+    return event
 
 
 def _keyed(event: bytes, key: Sequence[str], schema: Schema) -> bytes:
@@ -165,13 +186,12 @@ def pointer(tokens: Sequence[str]) -> str:
     return "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in tokens)
 
 
-def curl(url: str, event: bytes | None) -> str:
+def curl(url: str, event: bytes | None, credential: str) -> str:
     """A line for a POSIX shell that sends ``event``, or what the file ``event.json`` holds."""
     small = event is not None and len(event) <= PASTED_BYTES
     data = shlex.quote(event.decode()) if event is not None and small else "@event.json"
     return (
-        f"curl -sS '{url}' -H \"Authorization: Bearer $INGEST_KEY\""
-        f" -H 'Content-Type: application/json' -d {data}"
+        f"curl -sS '{url}'{CREDENTIALS[credential]} -H 'Content-Type: application/json' -d {data}"
     )
 
 

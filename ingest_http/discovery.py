@@ -9,17 +9,17 @@ import msgspec
 
 from ingest import __version__
 from ingest_http import negotiation
+from ingest_http.cors import VARY
 from ingest_http.description import base_url, description
 from ingest_http.openapi import document
 from ingest_http.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ingest_http.app import Visit
     from ingest_http.auth import Caller
     from ingest_http.config import HttpConfig
-    from ingest_http.description import Offer
     from ingest_http.forwarded import Proxies
     from ingest_http.publish import Road
     from ingest_http.request import Request
@@ -41,19 +41,18 @@ class Discovery:
         self._limits = config.limits
         self._proxies = proxies
         self._fallback = config.http.listen
-        self._certificates = bool(config.auth.certificates)
         letters = config.dead_letter
         self._dead_letter_topic = letters.topic if letters.mode == "on" else None
 
-    async def describe(self, visit: Visit, road: Road) -> Reply:
+    async def describe(self, visit: Visit, caller: Caller, road: Road) -> Reply:
         """What a source accepts."""
-        caller = visit.caller
         found = await asyncio.to_thread(  # an example of a large schema takes its time
             description,
             road.offer,
             self._limits,
             base_url=self._base_url(visit.request),
-            quota=caller.limits if caller is not None else None,
+            credential=caller.credential,
+            quota=caller.limits,
             dead_letter_topic=self._dead_letter_topic,
         )
         return _json(found, visit.request_id)
@@ -62,16 +61,17 @@ class Discovery:
         """The OpenAPI document of the caller's sources."""
         kept = visit.rules.documents
         if caller not in kept:  # hundreds of sources take longer than the loop may be held
-            kept[caller] = await asyncio.to_thread(self._openapi, visit.rules.offers(caller))
+            kept[caller] = await asyncio.to_thread(self._openapi, visit.rules, caller)
         return Reply(200, kept[caller], visit.request_id, headers=NOT_STORED)
 
-    def _openapi(self, offers: Sequence[Offer]) -> bytes:
+    def _openapi(self, rules: Rules, caller: Caller) -> bytes:
         found = document(
-            offers,
+            rules.offers(caller),
             self._limits,
             base_url="/",
             version=__version__,
-            certificates=self._certificates,
+            certificates=rules.certificates,
+            required=rules.required,
         )
         return msgspec.json.encode(found) + b"\n"
 
@@ -96,7 +96,7 @@ class Discovery:
         name = negotiation.source_name(negotiation.path(request))
         road = rules.roads.get(name) if name is not None else None
         if road is None or not road.origins:
-            return {}
+            return VARY  # else it would tell which sources there are
         return road.origins.headers(request.headers["Origin"])
 
 

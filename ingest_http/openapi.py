@@ -67,6 +67,8 @@ EVENT_CODES = (
     "not_an_object",
     "refused_by_kafka",
     SCHEMA_MISMATCH,
+    "shutting_down",
+    "topic_unavailable",
 )
 """Why an event is not ``ok``."""
 
@@ -87,6 +89,7 @@ def document(
     base_url: str,
     version: str,
     certificates: bool,
+    required: bool,
 ) -> Json:
     """The document for exactly these sources, fit for JSON; its parts are shared: do not edit.
 
@@ -96,6 +99,7 @@ def document(
         base_url: scheme and authority of the door.
         version: of the service.
         certificates: whether a client certificate can be a credential.
+        required: whether there must be a credential.
     """
     schemas = _common_schemas()
     components, slugs = Names(schemas), Names()
@@ -125,7 +129,7 @@ def document(
         "info": {"title": "Data Highway ingest", "description": _SUMMARY, "version": version},
         "jsonSchemaDialect": DIALECT,
         "servers": [{"url": base_url}],
-        "security": [{name: []} for name in security],
+        "security": [*({name: []} for name in security), *([] if required else [{}])],
         "tags": _TAGS,
         "paths": paths,
         "components": {

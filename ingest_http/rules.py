@@ -24,6 +24,8 @@ class Rules:
         auth: knows who may send.
         sources: the names of all sources, those of syslog too.
         roads: name -> the road of its events.
+        certificates: whether they are credentials.
+        required: whether a credential is.
         cors: whether some source is open to web pages.
         documents: caller -> its OpenAPI document, kept once it is made.
 
@@ -49,6 +51,8 @@ class Rules:
             for name in config.http_sources()
         }
         self.cors = any(road.origins for road in self.roads.values())
+        self.certificates = bool(config.auth.certificates)
+        self.required = config.auth.required
         self.documents: dict[Caller, bytes] = {}
 
     def offers(self, caller: Caller) -> list[Offer]:

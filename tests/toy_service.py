@@ -229,5 +229,5 @@ def main() -> int:
         workers=config.workers,
         reload=reload if config.file else None,
         about=lambda config: {"sources": [config.source]},
-        warnings={"only_a_toy": "do not rely on it"},
+        warnings=lambda _: {"only_a_toy": "do not rely on it"},
     ).run()

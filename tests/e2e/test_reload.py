@@ -211,6 +211,17 @@ async def test_what_needs_a_restart_is_named_and_left_as_it_is(running: Running)
     assert await running.each_answers(200, event=b"[{},{}]")
 
 
+async def test_what_is_dangerous_is_warned_of_when_it_takes_effect(running: Running) -> None:
+    """Not only at the start."""
+    running.start()
+    assert not running.process.logged("authentication_is_off")
+    running.settings["auth"]["required"] = False
+    running.write()
+    running.reload()
+    until(lambda: running.process.logged("authentication_is_off"))
+    assert await running.each_answers(401, key="wrong")
+
+
 async def test_a_worker_that_is_replaced_has_what_was_taken_not_what_is_there(
     running: Running,
 ) -> None:

@@ -18,6 +18,7 @@ from ingest.status import (
     kafka_up,
     readiness,
     reload_problems,
+    silent_since,
     stuck,
     summary,
 )
@@ -250,3 +251,14 @@ def test_the_gauges_of_the_configuration_hold_for_all_workers(
         f"ingest_config_version {version:.1f}",
         f"ingest_config_last_reload_successful {successful:.1f}",
     ]
+
+
+def test_a_worker_that_is_stuck_cannot_take_data() -> None:
+    """Whatever it said last; one that has said its last is not stuck."""
+    assert silent_since(FINE, STUCK_SECONDS) == FINE
+    silent = silent_since(FINE, STUCK_SECONDS + 1)
+    assert silent is not None
+    assert silent.reasons == ["stuck"]
+    ended = msgspec.structs.replace(FINE, cut_off=0)
+    assert silent_since(ended, STUCK_SECONDS + 1) == ended
+    assert silent_since(None, STUCK_SECONDS + 1) is None

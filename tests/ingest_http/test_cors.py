@@ -147,6 +147,18 @@ def _less(parts: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parts.items() if name != "body"}
 
 
+async def test_who_may_not_write_does_not_learn_which_sources_are_open(door: OpenDoor) -> None:
+    """The fields of an answer are the same for one that is not there."""
+    names = [
+        {name for name in answer.headers if name in {"vary", ALLOW}}
+        for answer in [
+            await door.post(b"{}", f"Origin: {EVIL}", key=BILLING_KEY, source=source)
+            for source in ("orders", "open-to-nobody", "closed")
+        ]
+    ]
+    assert names[0] == names[1] == names[2]
+
+
 async def test_by_default_nothing_is_said_of_origins() -> None:
     """A door without any open source has no CORS field in any answer."""
     async with open_door() as door:

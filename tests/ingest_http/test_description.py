@@ -48,6 +48,7 @@ def described(what: Offer, limits: LimitSettings = LIMITS, **changes: Any) -> di
     """Its description, for a caller without quotas."""
     arguments = {
         "base_url": "https://ingest.example.com",
+        "credential": "key",
         "quota": None,
         "dead_letter_topic": "ingest.rejected",
     }
@@ -73,7 +74,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments_of(line: str, shell: Path) -> list[str]:
     """With what a shell starts ``curl`` when the line is pasted into it."""
-    environment = {"PATH": f"{shell}:/usr/bin:/bin", "INGEST_KEY": KEY, "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": f"{shell}:/usr/bin:/bin", "API_KEY": KEY, "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         ["bash", "-c", line], env=environment, capture_output=True, check=True, cwd=shell
     )
@@ -235,9 +236,9 @@ def test_large_examples_are_not_pasted(size: int) -> None:
     """Terminals cut long lines."""
     event = b'{"a":"' + b"x" * (size - 8) + b'"}'
     assert len(event) == size
-    data = shlex.split(curl(URL, event))[-1]
+    data = shlex.split(curl(URL, event, "key"))[-1]
     assert data == (event.decode() if size <= PASTED_BYTES else "@event.json")
-    assert len(curl(URL, event)) < 4096
+    assert len(curl(URL, event, "key")) < 4096
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_large_examples_are_not_pasted(size: int) -> None:
 def test_the_line_works_in_a_shell(event: dict[str, str], shell: Path) -> None:
     """The program gets what it should, and the key from the environment."""
     body = json.dumps(event, ensure_ascii=False)
-    line = curl("https://[2001:db8::1]:8443/v1/events/a.b_c-d", body.encode())
+    line = curl("https://[2001:db8::1]:8443/v1/events/a.b_c-d", body.encode(), "key")
     assert arguments_of(line, shell) == [
         "-sS",
         "https://[2001:db8::1]:8443/v1/events/a.b_c-d",
@@ -280,7 +281,7 @@ def test_the_line_of_a_description_sends_its_example(shell: Path) -> None:
 def test_any_event_comes_through_the_quotes(event: dict[str, Any]) -> None:
     """Whatever characters it has."""
     body = json.dumps(event, ensure_ascii=True)
-    *_, option, data = shlex.split(curl(URL, body.encode()))
+    *_, option, data = shlex.split(curl(URL, body.encode(), "key"))
     assert option == "-d"
     assert data == (body if len(body) <= PASTED_BYTES else "@event.json")
 
@@ -356,6 +357,21 @@ def test_any_other_host_is_not_repeated(host: str | None) -> None:
 def test_no_host_gets_out_of_the_quotes(host: str) -> None:
     """The line stays the same words, whatever the header field says."""
     url = base_url(host, tls=False, fallback=FALLBACK)
-    assert shlex.split(curl(url, b"{}"))[:3] == ["curl", "-sS", url]
+    assert shlex.split(curl(url, b"{}", "key"))[:3] == ["curl", "-sS", url]
     assert url.isascii()
     assert not set(url) & set("'\"\\$` \n")
+
+
+@pytest.mark.parametrize(
+    ("credential", "shown"),
+    [
+        ("key", ["-H", "Authorization: Bearer $API_KEY"]),
+        ("certificate", ["--cert", "$CERT", "--key", "$KEY"]),
+        ("none", []),
+    ],
+)
+def test_a_line_shows_the_credential_that_its_caller_has(credential: str, shown: list[str]) -> None:
+    """Who has a certificate has no key to put into it."""
+    words = shlex.split(curl(URL, b"{}", credential))
+    assert words[3 : 3 + len(shown)] == shown
+    assert words[3 + len(shown)] == "-H"

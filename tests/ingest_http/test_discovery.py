@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from asyncio.subprocess import PIPE, create_subprocess_exec
@@ -54,9 +55,7 @@ async def test_the_curl_line_works_as_it_is_pasted() -> None:
     async with open_door(sources=SOURCES) as door:
         found = await get(door, "/v1/events/orders", host=f"127.0.0.1:{door.port}")
         shell = ("bash", "-c", found.document["curl"])
-        curl = await create_subprocess_exec(
-            *shell, stdout=PIPE, env=os.environ | {"INGEST_KEY": KEY}
-        )
+        curl = await create_subprocess_exec(*shell, stdout=PIPE, env=os.environ | {"API_KEY": KEY})
         printed, _ = await curl.communicate()
         assert json.loads(printed)["accepted"] == 1
         assert door.values()[0]["data"] == found.document["example"]
@@ -220,3 +219,28 @@ async def test_a_dry_run_of_a_large_batch_gives_its_room_back() -> None:
         answer = await door.post(body, target="/v1/events/orders?dry_run=1")
         assert answer.document["accepted"] == 5000
         assert door.budget.used_bytes == 0
+
+
+async def test_a_dry_run_that_is_refused_counts_nothing_either(door: OpenDoor) -> None:
+    """It is a dry run from its first line on."""
+    before = everything_counted()
+    assert (await door.post(b"{", target="/v1/events/orders?dry_run=1")).status == 400
+    assert everything_counted() == before
+
+
+async def test_a_key_that_has_used_up_its_quota_asks_nothing_either() -> None:
+    """Answers to questions cost as well."""
+    digest = hashlib.sha256(b"limited").hexdigest()
+    limited = {"sha256": [digest], "sources": ["*"], "events_per_second": 1}
+    async with open_door(auth={"keys": http_door.KEYS | {"limited": limited}}) as door:
+        assert (await get(door, "/v1/events/orders", key="limited")).status == 200
+        assert (await door.post(b"[{},{}]", key="limited")).status == 200
+        assert (await get(door, "/v1/events/orders", key="limited")).status == 429
+
+
+async def test_without_authentication_the_curl_line_shows_no_credential() -> None:
+    """It works as it is."""
+    async with open_door(auth={"required": False}) as door:
+        found = (await get(door, "/v1/events/orders", key=None)).document
+        assert "Authorization" not in found["curl"]
+        assert {} in (await get(door, "/openapi.json", key=None)).document["security"]

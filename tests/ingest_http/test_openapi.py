@@ -70,10 +70,11 @@ def offer(
 
 
 def made(
-    offers: Sequence[Offer], limits: LimitSettings = LIMITS, *, certificates: bool = False
+    offers: Sequence[Offer], limits: LimitSettings = LIMITS, **options: bool
 ) -> dict[str, Any]:
     """Their document, as it arrives."""
-    found = document(offers, limits, base_url="/", version="1.2.3", certificates=certificates)
+    options = {"certificates": False, "required": True} | options
+    found = document(offers, limits, base_url="/", version="1.2.3", **options)
     decoded: dict[str, Any] = json.loads(msgspec.json.encode(found))
     assert decoded == found
     return decoded
@@ -227,13 +228,19 @@ def test_a_document_is_the_same_whatever_the_order_of_sources() -> None:
     assert json.dumps(made(OFFERS[::-1])) == json.dumps(DOCUMENT)
 
 
+@pytest.mark.parametrize("required", [True, False])
+def test_a_credential_is_only_demanded_where_one_is_required(*, required: bool) -> None:
+    """Else no credential is one of the possibilities."""
+    assert ({} in made(OFFERS, required=required)["security"]) is not required
+
+
 def test_a_document_is_the_same_in_every_process() -> None:
     """Nothing in it has the order of a set."""
     script = (
         "import json; from ingest_http.openapi import document;"
         "from ingest.settings import LimitSettings;"
         "print(json.dumps(document([], LimitSettings(), base_url='/', version='1',"
-        " certificates=True)))"
+        " certificates=True, required=True)))"
     )
     seen = {
         subprocess.run(
@@ -250,9 +257,16 @@ def test_a_document_is_the_same_in_every_process() -> None:
 
 def test_documents_share_nothing_that_one_source_could_change() -> None:
     """Making another one leaves the first as it is."""
-    first = document(OFFERS, LIMITS, base_url="/", version="1", certificates=True)
+    first = document(OFFERS, LIMITS, base_url="/", version="1", certificates=True, required=True)
     before = json.dumps(first)
-    document([offer("other", ORDER)], LIMITS, base_url="/", version="2", certificates=False)
+    document(
+        [offer("other", ORDER)],
+        LIMITS,
+        base_url="/",
+        version="2",
+        certificates=False,
+        required=True,
+    )
     assert json.dumps(first) == before
 
 
@@ -277,7 +291,9 @@ def test_every_kind_of_credential_is_enough(*, certificates: bool) -> None:
 
 def test_the_version_and_the_address_are_the_callers() -> None:
     """Of the service, and how it was reached."""
-    found = document([], LIMITS, base_url="https://h:1", version="9.8", certificates=False)
+    found = document(
+        [], LIMITS, base_url="https://h:1", version="9.8", certificates=False, required=True
+    )
     assert found["openapi"] == "3.1.0"
     assert found["info"]["version"] == "9.8"
     assert found["servers"] == [{"url": "https://h:1"}]
@@ -468,7 +484,8 @@ def test_every_code_of_an_event_is_told() -> None:
     assert {"ack_timeout", "kafka_unavailable"} <= fates
     assert rejects | fates <= set(EVENT_CODES)
     contract = "invalid_json not_an_object event_too_large schema_mismatch bad_key refused_by_kafka"
-    assert set(EVENT_CODES) == {*contract.split(), "ack_timeout", "kafka_unavailable"}
+    ours = {"ack_timeout", "kafka_unavailable", "shutting_down", "topic_unavailable"}
+    assert set(EVENT_CODES) == {*contract.split(), *ours}
 
 
 @pytest.mark.parametrize("status", sorted(CONTRACT))
@@ -506,9 +523,8 @@ def test_the_headers_of_answers_are_told() -> None:
 @pytest.mark.parametrize("what", OFFERS, ids=lambda what: what.source.name)
 def test_a_description_matches_its_schema(what: Offer) -> None:
     """GET on the path of a source answers what the document says of it."""
-    found = description(
-        what, LIMITS, base_url="http://h", quota={"events_per_second": 1}, dead_letter_topic=None
-    )
+    caller: dict[str, Any] = {"credential": "key", "quota": {"events_per_second": 1}}
+    found = description(what, LIMITS, base_url="http://h", dead_letter_topic=None, **caller)
     assert component("SourceOffer").is_valid(json.loads(msgspec.json.encode(found)))
     assert found.keys() == DOCUMENT["components"]["schemas"]["SourceOffer"]["properties"].keys()
 
