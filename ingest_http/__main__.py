@@ -101,7 +101,7 @@ def _about(config: HttpConfig) -> dict[str, Any]:
     """What ``/status`` says of the configuration."""
     return {
         "sources": {
-            name: {"topic": config.sources[name].topic or name} for name in config.http_sources()
+            name: {"topic": source.topic or name} for name, source in config.http_sources().items()
         },
         "spool": {"mode": config.spool.mode},
     }

@@ -13,7 +13,7 @@ from ingest import metrics
 from ingest_http import negotiation
 from ingest_http.auth import NoCredentials
 from ingest_http.batch import BodyError
-from ingest_http.body import BodyReader
+from ingest_http.body import BodyReader, overloaded
 from ingest_http.discovery import Discovery
 from ingest_http.forwarded import Proxies
 from ingest_http.problem import Problem
@@ -21,6 +21,7 @@ from ingest_http.publish import Publisher, Ticket
 from ingest_http.quota import whole_seconds
 from ingest_http.reception import Receptions
 from ingest_http.reply import NO_CONTENT, Reply
+from ingest_http.turns import Turns
 
 if TYPE_CHECKING:
     from ingest.envelope import Received
@@ -90,6 +91,7 @@ class App:
         self._bodies = BodyReader(config.limits, budget)
         self._proxies = Proxies(config.http.trusted_proxies)
         self._discovery = Discovery(config, self._proxies)
+        self._turns = Turns()
         self._ack_seconds = config.limits.ack_seconds
         self._sample = config.http.access_log_sample
         self._documentation = config.http.documentation_url
@@ -228,7 +230,8 @@ class App:
 
     async def _take(self, visit: Visit, road: Road, asked: Asked, length: int | None) -> Reply:
         request = visit.request
-        lease = self._bodies.reserve(length, self._holder(visit))
+        holder = self._holder(visit)
+        lease = self._bodies.reserve(length, holder)
         try:
             received = negotiation.received_as(request, visit.received)
             negotiation.expect(request)
@@ -238,7 +241,7 @@ class App:
             deadline = self._loop.time() + self._ack_seconds
             if not asked.dry_run:
                 road.received_bytes(request.content.total_bytes)
-            batch = await self._split(road, asked, body)
+            batch = await self._split(road, asked, body, holder, deadline)
             self._bodies.pay(lease, road.price(len(body), batch.count))
         except BodyError as error:
             lease.release()
@@ -250,11 +253,12 @@ class App:
         if visit.caller is not None and visit.caller.quota is not None:
             visit.caller.quota.charge(self._loop.time(), events=batch.count)
         ticket = Ticket(visit.request_id, received, deadline, lease, asked.full)
-        if asked.dry_run:
-            results = await self._publisher.preview(road, batch, ticket)
-            return _answer(results, visit.request_id, full=asked.full, dry_run=True)
-        results = await self._publisher.publish(road, batch, ticket)
-        return _answer(results, visit.request_id, full=asked.full)
+        publish = self._publisher.preview if asked.dry_run else self._publisher.publish
+        try:
+            results = await publish(road, batch, ticket)
+        except TimeoutError:
+            raise overloaded() from None
+        return _answer(results, visit.request_id, full=asked.full, dry_run=asked.dry_run)
 
     def _holder(self, visit: Visit) -> Holder:
         """Whose share of the budget a request uses: that of its caller, or of its address."""
@@ -263,11 +267,17 @@ class App:
             return holder
         return self._budget.holder(f"address {self._address(visit.request)}")
 
-    async def _split(self, road: Road, asked: Asked, body: bytes) -> Batch:
+    async def _split(
+        self, road: Road, asked: Asked, body: bytes, holder: Holder, deadline: float
+    ) -> Batch:
         split = road.splitter.json if asked.kind == "json" else road.splitter.ndjson
         if len(body) <= THREAD_BYTES:
             return split(body)
-        return await self._loop.run_in_executor(None, split, body)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._turns.run(holder, split, body)
+        except TimeoutError:
+            raise overloaded() from None
 
 
 def _answer(results: Results, request_id: str, *, full: bool, dry_run: bool = False) -> Reply:

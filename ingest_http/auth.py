@@ -72,9 +72,13 @@ class Auth:
         settings: the section [auth].
         budget: what callers have their shares of.
         before: what was in force before: quotas that stay the same go on.
+
+    Attributes:
+        settings: the section [auth].
     """
 
     def __init__(self, settings: AuthSettings, budget: Budget, before: Auth | None = None) -> None:
+        self.settings = settings
         self._required = settings.required
         self._callers: dict[bytes, tuple[bytes, Caller]] = {}
         self._certified: dict[str, Caller] = {}
@@ -141,13 +145,15 @@ def certificate_name(name: str) -> str:
 
 
 def _caller(name: str, key: KeySettings, budget: Budget, before: Auth | None) -> Caller:
-    client = Client(name, name_pattern(key.sources))
-    limits = {quota: getattr(key, quota) for quota in QUOTAS if getattr(key, quota)}
     known = before.key(name) if before is not None else None
+    if before is not None and known is not None and before.settings.keys[name] == key:
+        return known
+    limits = {quota: getattr(key, quota) for quota in QUOTAS if getattr(key, quota)}
     if known is not None and known.limits == limits:
         quota = known.quota
     else:
         quota = Quota(**limits) if limits else None
+    client = Client(name, name_pattern(key.sources))
     return Caller(client, "key", budget.holder(f"key {name}"), limits, quota)
 
 

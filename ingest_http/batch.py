@@ -21,7 +21,8 @@ from ingest_http import structure
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _POSITION = re.compile(r"\(byte (\d+)\)")
-_LINE = re.compile(rb"[^ \t\r\n][^\n]*")
+_LINE = re.compile(rb"[ \t\r\n]{1,65536}|[^ \t\r\n][^\n]*")
+"""A line, or some of what is between lines: not all of it, which can be megabytes, in one step."""
 _MANY = 500_000
 """Bodies with more commas are scanned before they are decoded: an array costs 60 bytes of memory
 for each element, and a number takes two."""
@@ -178,8 +179,8 @@ class Splitter:
         """The lines that are not blank; one more than may be, at most."""
         if body.count(b"\n") <= self._batch_events:
             return [line for line in map(_stripped, body.split(b"\n")) if line]
-        found = islice(_LINE.finditer(body), self._batch_events + 1)
-        return [line[0].rstrip(_BLANK) for line in found]
+        found = (line[0].rstrip(_BLANK) for line in _LINE.finditer(body))
+        return [*islice(filter(None, found), self._batch_events + 1)]
 
     def _too_many(self) -> str:
         return f"more than {self._batch_events} events in one request"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ingest.config_problems import KeyPath, dotted
 from ingest.schema import Schema
 from ingest.schema_words import SchemaError
-from ingest.settings import EVERY_ADDRESS, Conflict, SharedSettings, split_address
+from ingest.settings import EVERY_ADDRESS, Conflict, SharedSettings, SourceSettings, split_address
 from ingest_http.auth import certificate_name
 from ingest_http.settings import HttpSettings
 from ingest_http.tls import server_context
@@ -25,13 +25,15 @@ class HttpConfig(SharedSettings):
 
     http: HttpSettings = HttpSettings()
 
-    def http_sources(self) -> list[str]:
-        """The names of the sources that are not syslog's."""
-        return [name for name in self.sources if name not in self.syslog_sources]
+    def http_sources(self) -> dict[str, SourceSettings]:
+        """The sources that are not syslog's, by name."""
+        return {
+            name: source for name, source in self.sources.items() if name not in self.syslog_sources
+        }
 
     def topics_written(self) -> set[str]:
         """The topics that this service writes to."""
-        topics = {self.sources[name].topic or name for name in self.http_sources()}
+        topics = {source.topic or name for name, source in self.http_sources().items()}
         letters = self.dead_letter
         return topics | {letters.topic} if letters.mode == "on" else topics
 

@@ -52,7 +52,7 @@ class HttpFront:
 
     async def reload(self, config: HttpConfig) -> None:
         """Take the rules and certificates of ``config``; all of them or, when it raises, none."""
-        schemas = await asyncio.to_thread(compiled, config)
+        schemas = await asyncio.to_thread(compiled, config, self._app.rules)
         rules = Rules(config, schemas, self._budget, self._app.rules)
         context = _context(config)
         self._producer.follow(config.topics_written())

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ingest.inflight import Lease
     from ingest.producer import Producer
     from ingest.receipt import Receipt
+    from ingest.schema import Schema
     from ingest.settings import LimitSettings
     from ingest_http.description import Offer
 
@@ -129,13 +130,16 @@ class Publisher:
         """Write the usable events, keep the others as dead letters, tell the fate of each.
 
         Every event is accounted for by exactly one outcome, also when this is cancelled.
+
+        Raises:
+            TimeoutError: the schema could not be checked in time; nothing was taken.
         """
         count, results = batch.count, Results()
         holders = _Holders(ticket.lease)
+        if road.schema is not None:
+            await _validate(road, road.schema, batch, ticket, results)
         road.received(count)
         try:
-            if road.schema is not None:
-                await _validate(road, batch, results)
             await self._publish(road, batch, ticket, holders, results)
         finally:
             holders.let_go()
@@ -147,7 +151,7 @@ class Publisher:
         results = Results()
         try:
             if road.schema is not None:
-                await _validate(road, batch, results)
+                await _validate(road, road.schema, batch, ticket, results)
             await self._preview(road, batch, ticket, results)
         finally:
             ticket.lease.release()
@@ -347,11 +351,15 @@ def _keys(road: Road, batch: Batch) -> list[bytes | None]:
     return [key for key in keys if not isinstance(key, BadKey)]
 
 
-async def _validate(road: Road, batch: Batch, results: Results) -> None:
+async def _validate(
+    road: Road, schema: Schema, batch: Batch, ticket: Ticket, results: Results
+) -> None:
     """Reject, or warn of, the events that the source's schema does not allow."""
-    if road.schema is None:
-        return
-    found = await mismatches(road.schema, batch.events)
+    try:
+        found = await mismatches(schema, batch.events, ticket.deadline)
+    except BaseException:
+        ticket.lease.release()
+        raise
     if found and road.enforced:
         batch.reject({position: (SCHEMA_MISMATCH, detail) for position, detail in found.items()})
     elif found:

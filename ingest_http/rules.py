@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ingest.inflight import Budget
+    from ingest.settings import SourceSettings
     from ingest_http.auth import Caller
     from ingest_http.config import HttpConfig
 
@@ -22,7 +23,7 @@ class Rules:
 
     Attributes:
         auth: knows who may send.
-        sources: the names of all sources, those of syslog too.
+        sources: the settings of all sources by name, of those of syslog too.
         roads: name -> the road of its events.
         certificates: whether they are credentials.
         required: whether a credential is.
@@ -45,32 +46,39 @@ class Rules:
     ) -> None:
         known = before.auth if before is not None else None
         self.auth: Auth = Auth(config.auth, budget, known)
-        self.sources = frozenset(config.sources)
+        self.sources = config.sources
         self.roads = {
-            name: Road(_offer(config, name, schemas.get(name)), config.limits)
-            for name in config.http_sources()
+            name: (before.road(name, settings) if before is not None else None)
+            or Road(_offer(name, settings, schemas.get(name)), config.limits)
+            for name, settings in config.http_sources().items()
         }
         self.cors = any(road.origins for road in self.roads.values())
         self.certificates = bool(config.auth.certificates)
         self.required = config.auth.required
         self.documents: dict[Caller, bytes] = {}
 
+    def road(self, name: str, settings: SourceSettings) -> Road | None:
+        """The road of a source, if it has these settings: hundreds take long to make anew."""
+        return self.roads.get(name) if self.sources.get(name) == settings else None
+
     def offers(self, caller: Caller) -> list[Offer]:
         """What a caller may write to, by name."""
         return [road.offer for name, road in sorted(self.roads.items()) if caller.covers(name)]
 
 
-def compiled(config: HttpConfig) -> dict[str, Schema]:
-    """Name of each source -> its schema; can take a while, and needs no event loop."""
+def compiled(config: HttpConfig, before: Rules | None = None) -> dict[str, Schema]:
+    """Name of each source that is not as before -> its schema.
+
+    This can take a while, and needs no event loop.
+    """
     return {
-        name: Schema(source.schema_.content)
-        for name, source in config.sources.items()
-        if source.schema_ is not None
+        name: Schema(settings.schema_.content)
+        for name, settings in config.http_sources().items()
+        if settings.schema_ is not None and (before is None or before.road(name, settings) is None)
     }
 
 
-def _offer(config: HttpConfig, name: str, schema: Schema | None) -> Offer:
-    settings = config.sources[name]
+def _offer(name: str, settings: SourceSettings, schema: Schema | None) -> Offer:
     return Offer(
         source=settings.named(name),
         schema=schema,

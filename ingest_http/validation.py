@@ -19,8 +19,14 @@ THREAD_BYTES = 1 << 17
 """Larger events are checked in a thread: a single one can take longer than the loop may be held."""
 
 
-async def mismatches(schema: Schema, events: Iterable[bytes | Raw]) -> dict[int, str]:
-    """The events that do not match: position -> why."""
+async def mismatches(
+    schema: Schema, events: Iterable[bytes | Raw], deadline: float
+) -> dict[int, str]:
+    """The events that do not match: position -> why.
+
+    Raises:
+        TimeoutError: it is not known at ``deadline``, on the event loop's clock.
+    """
     loop = asyncio.get_running_loop()
     found: dict[int, str] = {}
     until = perf_counter() + TURN_SECONDS
@@ -33,5 +39,7 @@ async def mismatches(schema: Schema, events: Iterable[bytes | Raw]) -> dict[int,
             found[position] = detail
         if perf_counter() > until:
             await asyncio.sleep(0)
+            if loop.time() > deadline:
+                raise TimeoutError
             until = perf_counter() + TURN_SECONDS
     return found

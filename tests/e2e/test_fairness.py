@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from loadtest.gateway import ROOT
+from loadtest.gateway import ROOT, more_clients
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -113,3 +113,34 @@ async def test_a_flood_takes_nothing_from_another_key(
     allowed = QUOTA * (figures["seconds"] + 1) + 32 * BATCH
     assert figures["events_acked"] <= allowed
     assert during <= max(2 * before, 0.1)
+
+
+async def test_bodies_that_are_hard_to_read_keep_nobody_waiting(
+    kafka: Kafka, start_gateway: Callable[..., Gateway]
+) -> None:
+    """They are read one at a time, elsewhere; others wait for some of its steps at most."""
+    clients, (flooder,) = more_clients(1)
+    topic = {"topic": kafka.create(kafka.new_name())}
+    gateway = start_gateway(kafka.servers, {**clients, "sources.load": topic})
+    calm, flooded = Witness(gateway.url, gateway.key), Witness(gateway.url, gateway.key)
+    before = await calm.watch(2)
+    body = b'{"a":[%b[]]}' % (b"[]," * 290_000)
+    statuses: Counter[int] = Counter()
+
+    async def flood() -> None:
+        headers = {"X-API-Key": flooder, "Content-Type": "application/json"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            while True:
+                async with session.post(f"{gateway.url}/v1/events/load", data=body) as answer:
+                    await answer.read()
+                    statuses[answer.status] += 1
+
+    floods = [asyncio.create_task(flood()) for _ in range(20)]
+    await asyncio.sleep(0.5)
+    during = await flooded.watch(SECONDS)
+    for each in floods:
+        each.cancel()
+    await asyncio.wait(floods)
+    assert flooded.statuses.keys() == {200}
+    assert sum(statuses.values()) > 20, "there was a flood"
+    assert during <= max(2 * before, 0.25)  # which this process, that floods as well, adds to

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 import zstandard
 
+from ingest.settings import FileContent
 from tests import http_door
 from tests.http_door import (
     BILLING_KEY,
@@ -879,3 +880,27 @@ async def test_curl_as_a_client_is_answered(door: OpenDoor) -> None:
     options = ("-H", "Content-Type: application/x-ndjson", "-H", "Expect: 100-continue")
     printed = await door.curl("orders", *options, body=body)
     assert json.loads(printed)["accepted"] == len(door.records()) == 2000
+
+
+async def test_what_takes_too_long_to_read_is_503_in_time() -> None:
+    """Bodies that wait for others to be split are within the time of their answer."""
+    body = b'[{"a":[%b[]]}]' % (b"[]," * 250_000)
+    async with open_door(limits={"ack_seconds": 0.05}) as door:
+        clients = [await (await door.connect()).send(request(body)) for _ in range(20)]
+        begun = asyncio.get_running_loop().time()
+        answers = [await client.answer() for client in clients]
+        assert asyncio.get_running_loop().time() - begun < 3
+        assert "overloaded" in {answer.code for answer in answers if answer.status == 503}
+
+
+async def test_a_schema_that_takes_too_long_is_503_in_time() -> None:
+    """Nothing is taken of a batch that could not be checked."""
+    schema = {"items": {"enum": list(range(1000, 3000))}}
+    source = {"schema": FileContent("", json.dumps({"properties": {"a": schema}}).encode())}
+    limits = {"ack_seconds": 0.1}
+    async with open_door(limits=limits, sources={"checked": source}) as door:
+        event = b'{"a":[%b3001]}' % (b"2999," * 1000)
+        answer = await door.post(array(*[event] * 500), source="checked")
+        assert (answer.status, answer.code) == (503, "overloaded")
+        assert "results" not in answer.document
+        assert door.is_untouched()
