@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test unit lint format lock bench ledger frozen clean
+.PHONY: help run test unit lint format lock bench compare ledger frozen clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ unit: $(INSTALLED) ## the tests that need no Kafka: seconds
 
 bench: $(INSTALLED) ## CPU per event, next to a bare producer; records under loadtest/results/
 	$(BIN)/python -m loadtest.benchmark --record
+
+compare: $(INSTALLED) ## CPU per event, next to that of another commit: make compare BEFORE=COMMIT
+	$(BIN)/python -m loadtest.compare $(BEFORE) --record
 
 ledger: $(INSTALLED) ## send, read back, compare: nothing acknowledged may be missing
 	$(BIN)/python -m loadtest.ledger --seconds 20 --connections 16 --record

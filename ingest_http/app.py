@@ -24,6 +24,8 @@ from ingest_http.reply import NO_CONTENT, Reply
 from ingest_http.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from ingest.envelope import Received
     from ingest.inflight import Budget, Holder
     from ingest_http.auth import Caller
@@ -103,7 +105,7 @@ class App:
         begun = self._loop.time()
         visit = Visit(request, self.rules, self._receptions.now())
         try:
-            reply = await self._answer(visit)
+            reply = await self._route(visit)
         except Problem as problem:
             reply = problem.reply(visit.request_id, self._documentation)
         except ConnectionError:
@@ -147,20 +149,24 @@ class App:
 
     # Before anything of the body is looked at.
 
-    async def _answer(self, visit: Visit) -> Reply:
+    def _route(self, visit: Visit) -> Awaitable[Reply]:
+        """The answer to come: no coroutine of its own, each costs something with every step."""
         request = visit.request
         path = negotiation.path(request)
         name = negotiation.source_name(path)
         if name is None:
-            return await self._openapi(visit, path)
+            return self._openapi(visit, path)
         if request.method == "POST":
-            return await self._post(visit, *self._admit(visit, name))
+            return self._post(visit, *self._admit(visit, name))
         if request.method in READS:
             road, caller = self._admit(visit, name)
             if caller.quota is not None:
                 self._require_quota(caller, caller.quota)
-            return await self._discovery.describe(visit, caller, road)
-        allowed = self._discovery.preflight(request, visit.rules, name)
+            return self._discovery.describe(visit, caller, road)
+        return self._preflight(visit, name)
+
+    async def _preflight(self, visit: Visit, name: str) -> Reply:
+        allowed = self._discovery.preflight(visit.request, visit.rules, name)
         if allowed is None:
             detail = "events are sent by POST, and described by GET"
             raise Problem("method_not_allowed", detail, {"Allow": "GET, HEAD, POST"})
@@ -199,14 +205,19 @@ class App:
 
     # The request itself.
 
-    async def _post(self, visit: Visit, road: Road, caller: Caller) -> Reply:
+    def _post(self, visit: Visit, road: Road, caller: Caller) -> Awaitable[Reply]:
         asked = negotiation.asked(visit.request)
         visit.counted = not asked.dry_run
         length = self._bodies.declared(visit.request)
         quota = caller.quota
         if quota is None:
-            return await self._take(visit, road, asked, length)
+            return self._take(visit, road, asked, length)
         self._require_quota(caller, quota)
+        return self._take_within(quota, visit, road, asked, length)
+
+    async def _take_within(
+        self, quota: Quota, visit: Visit, road: Road, asked: Asked, length: int | None
+    ) -> Reply:
         quota.enter()
         quota.charge(self._loop.time(), size=length or 0)
         try:

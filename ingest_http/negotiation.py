@@ -46,6 +46,9 @@ class Asked(NamedTuple):
     dry_run: bool
 
 
+_USUAL = Asked("json", "identity", full=False, dry_run=False)
+
+
 def path(request: Request) -> str:
     """The path of the target; of its absolute form as well (RFC 9112, section 3.2.2)."""
     found = request.target.partition("?")[0]
@@ -67,7 +70,10 @@ def asked(request: Request) -> Asked:
         Problem: 415.
     """
     full = dry_run = False
-    query = request.target.partition("?")[2]
+    headers, query = request.headers, request.target.partition("?")[2]
+    is_json = headers.get("Content-Type") == "application/json"
+    if is_json and not query and "Content-Encoding" not in headers:
+        return _USUAL
     if query:
         wanted = parse_qs(query, keep_blank_values=True)
         full = not _FULL.isdisjoint(wanted.get("results", ()))

@@ -55,7 +55,7 @@ class Server:
 def run(cluster: Cluster, rounds: int, share: float) -> dict[str, list[Measure]]:
     """All cases, ``rounds`` times in turn, with ``share`` of their events."""
     servers = cluster.bootstrap_servers
-    asyncio.run(_make_topics(servers, ("bare", "naive")))
+    asyncio.run(make_topics(servers, ("bare", "naive")))
     measures: dict[str, list[Measure]] = {name: [] for name in (BARE, *(c.name for c in CASES))}
     with ExitStack() as stack:
         started = _start(stack, servers)
@@ -126,7 +126,8 @@ def _program(name: str, *arguments: str) -> dict[str, Any]:
     return figures
 
 
-async def _make_topics(bootstrap_servers: str, names: Sequence[str]) -> None:
+async def make_topics(bootstrap_servers: str, names: Sequence[str]) -> None:
+    """Have the topics of these names."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:

@@ -47,6 +47,7 @@ class Process:
         command: what follows the interpreter.
         listeners: what it will say that it listens on.
         environment: its environment variables; default: ours.
+        root: the tree whose program it is.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Process:
         command: Sequence[str],
         listeners: Sequence[str] = ("http",),
         environment: Mapping[str, str] | None = None,
+        root: Path = ROOT,
     ) -> None:
         self.addresses: dict[str, str] = {}
         self.lines: list[dict[str, Any]] = []
@@ -62,7 +64,7 @@ class Process:
         self._process = subprocess.Popen(
             [sys.executable, *command],
             stderr=subprocess.PIPE,
-            cwd=ROOT,
+            cwd=root,
             text=True,
             env=environment,
         )
@@ -162,6 +164,7 @@ class Gateway:
         bootstrap_servers: where Kafka is; it need not be there yet.
         settings: by section: values that differ from `template`.
         wait: whether entering waits until it is ready, which needs Kafka.
+        root: the tree whose gateway it is.
 
     Attributes:
         key: the API key it was configured with.
@@ -177,6 +180,7 @@ class Gateway:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         wait: bool = True,
+        root: Path = ROOT,
     ) -> None:
         self.key = f"load_{secrets.token_urlsafe(24)}"  # a leading hyphen would look like an option
         self.process: Process
@@ -185,6 +189,7 @@ class Gateway:
             self._settings[section] = {**self._settings.get(section, {}), **values}
         self._environment = _environment(bootstrap_servers)
         self._wait = wait
+        self._root = root
         self._directory: tempfile.TemporaryDirectory[str]
 
     @property
@@ -203,7 +208,7 @@ class Gateway:
         config = Path(self._directory.name) / "ingest.toml"
         config.write_text(as_toml(self._settings))
         command = ("-m", "ingest_http", "--config", str(config))
-        self.process = Process(command, ("http", "management"), self._environment)
+        self.process = Process(command, ("http", "management"), self._environment, self._root)
         try:
             self.process.wait_for_addresses()
             if self._wait:
