@@ -24,7 +24,7 @@ from ingest_http.reply import NO_CONTENT, Reply
 from ingest_http.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from ingest.envelope import Received
     from ingest.inflight import Budget, Holder
@@ -252,7 +252,11 @@ class App:
             deadline = self._loop.time() + self._ack_seconds
             if not asked.dry_run:
                 road.received_bytes(request.content.total_bytes)
-            batch = await self._split(road, asked, body, holder, deadline)
+            split = road.splitter.json if asked.kind == "json" else road.splitter.ndjson
+            if len(body) <= THREAD_BYTES:
+                batch = split(body)
+            else:
+                batch = await self._split(split, body, holder, deadline)
             self._bodies.pay(lease, road.price(len(body), batch.count))
         except BodyError as error:
             lease.release()
@@ -279,11 +283,9 @@ class App:
         return self._budget.holder(f"address {self._address(visit.request)}")
 
     async def _split(
-        self, road: Road, asked: Asked, body: bytes, holder: Holder, deadline: float
+        self, split: Callable[[bytes], Batch], body: bytes, holder: Holder, deadline: float
     ) -> Batch:
-        split = road.splitter.json if asked.kind == "json" else road.splitter.ndjson
-        if len(body) <= THREAD_BYTES:
-            return split(body)
+        """The events of a large body, in time."""
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._turns.run(holder, split, body)
