@@ -115,9 +115,9 @@ async def _show(gateway: Gateway, config: HttpConfig, key: str) -> None:
     http, management = await gateway.urls()
     try:
         unusable = await until_ready(management, _Waiting(config.kafka.bootstrap_servers))
-        async with tail(config.kafka, sorted(_topics(config) - unusable)) as found:
+        async with tail(config.kafka, sorted(config.topics_written() - unusable)) as found:
             print(introduction(http, management, gateway.log, key, older=found.older))
-            width = max(map(len, _topics(config)))
+            width = max(map(len, config.topics_written()))
             print(HEADINGS.line(width))
             async for row in found.rows():
                 print(row.line(width))
@@ -125,11 +125,6 @@ async def _show(gateway: Gateway, config: HttpConfig, key: str) -> None:
         return  # the gateway ended: whoever follows it tells
     except KafkaError as error:
         print(f"cannot show what arrives: {type(error).__name__}", file=sys.stderr)
-
-
-def _topics(config: HttpConfig) -> set[str]:
-    letters = {config.dead_letter.topic} if config.dead_letter.mode == "on" else set()
-    return letters | {source.topic for source in config.named_sources().values()}
 
 
 class _Waiting:
