@@ -49,6 +49,7 @@ class Segment:
         "indices",
         "keys",
         "overhead",
+        "patient",
         "receipt",
         "size",
         "timestamp_ms",
@@ -73,6 +74,7 @@ class Segment:
         self.headers_each = headers_each
         self.timestamp_ms = timestamp_ms
         self.done = False  # has its status
+        self.patient = False  # has no deadline: waits for as long as it takes
         self.held = False  # was answered at its deadline while the Kafka client still had it
         self.in_flight = False
         self.handed_over = False
@@ -128,6 +130,7 @@ class Segment:
     ) -> Segment:
         made = Segment(self.receipt, indices, values, keys, self.headers, each, self.timestamp_ms)
         made.done, made.held, made.handed_over = self.done, self.held, self.handed_over
+        made.patient = self.patient
         return made
 
     def acked(self, partition: int, offset: int) -> int:

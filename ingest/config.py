@@ -87,6 +87,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(each) for name, each in found.items() if each is not None}
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
     return value
 
 
@@ -219,9 +221,11 @@ class _Reader:
     def _resolved(self, data: Any, kind: Any, path: KeyPath) -> Any:
         """``data`` with its secrets read and its paths made absolute."""
         model = _model_in(kind)
+        if isinstance(data, list) and _holder(kind) is list:
+            return [self._resolved(each, model, (*path, at)) for at, each in enumerate(data)]
         if not isinstance(data, dict) or model is None:
             return data
-        if not _is_model(kind):  # a table of tables, by names that users choose
+        if _holder(kind) is dict:  # a table of tables, by names that users choose
             return {name: self._resolved(each, model, (*path, name)) for name, each in data.items()}
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         file = self._file(path)
@@ -300,14 +304,14 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
     return (annotation, *getattr(annotation, "__args__", ()))
 
 
-def _is_model(kind: Any) -> bool:
-    return any(
-        isinstance(each, type) and issubclass(each, BaseModel) for each in _kinds(kind)
-    ) and (getattr(kind, "__origin__", None) is not dict)
+def _holder(kind: Any) -> Any:
+    """What holds the tables of a model: ``dict`` by name, ``list`` by position; None: nothing."""
+    origin = getattr(kind, "__origin__", None)
+    return origin if origin in {dict, list} and _model_in(kind) is not None else None
 
 
 def _model_in(kind: Any) -> type[BaseModel] | None:
-    """The model of a table, or of the tables in a table."""
+    """The model of a table, or of the tables in a table or a list."""
     for each in _kinds(kind):
         if isinstance(each, type) and issubclass(each, BaseModel):
             return each
@@ -326,7 +330,8 @@ def _tables(
     for name, field in fields.items():
         model = _model_in(field.annotation)
         if model is not None:
-            path = (*prefix, name) if _is_model(field.annotation) else (*prefix, name, "*")
+            holder = _holder(field.annotation)
+            path = (*prefix, name) if holder is None else (*prefix, name, "*")
             inner = model.model_fields
             yield path, [each.alias or key for key, each in inner.items()]
             yield from _tables(inner, path)
@@ -337,6 +342,9 @@ def _not_yet(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     if isinstance(value, dict):
         for name, each in value.items():
             yield from _not_yet(each, (*path, name))
+    if isinstance(value, list):
+        for at, each in enumerate(value):
+            yield from _not_yet(each, (*path, at))
     if not isinstance(value, BaseModel):
         return
     for name, field in type(value).model_fields.items():

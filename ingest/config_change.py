@@ -46,7 +46,8 @@ def change(current: Shared, found: Shared, reloadable: Sequence[KeyPath]) -> Cha
     Args:
         current: what is in force.
         found: what was read, and is fine by itself.
-        reloadable: sections, or keys in sections, that can be taken while the service runs.
+        reloadable: sections, or keys in sections, that can be taken while the service runs; ``*``
+            is each table of a list.
 
     Raises:
         ConfigError: what can be taken does not go with what needs a restart.
@@ -72,9 +73,18 @@ def _taken(current: Section, found: Section, paths: Collection[KeyPath]) -> Sect
     for key, name in _names(current).items():
         inner = [path[1:] for path in paths if path[0] == key]
         if inner:
-            new = getattr(found, name)
-            update[name] = new if () in inner else _taken(getattr(current, name), new, inner)
+            update[name] = _taken_within(getattr(current, name), getattr(found, name), inner)
     return current.model_copy(update=update)
+
+
+def _taken_within(current: Any, found: Any, paths: Collection[KeyPath]) -> Any:
+    if () in paths:
+        return found
+    if not isinstance(current, list):
+        return _taken(current, found, paths)
+    # The tables of a list are known by their names; ``*`` in a path is each of them.
+    new, inner = {each.name: each for each in found}, [path[1:] for path in paths]
+    return [_taken(each, new[each.name], inner) if each.name in new else each for each in current]
 
 
 def _names(section: BaseModel) -> dict[str, str]:
@@ -109,7 +119,9 @@ def _of_values(current: Any, found: Any, path: KeyPath) -> Iterator[tuple[KeyPat
 
 
 def _table(value: Any) -> Any:
-    """The keys and values of a table; None for what is none."""
+    """The keys and values of a table, or of tables with names; None for what is neither."""
     if isinstance(value, BaseModel):
         return {key: getattr(value, name) for key, name in _names(value).items()}
+    if isinstance(value, list) and value and all(hasattr(each, "name") for each in value):
+        return {each.name: each for each in value}
     return value if isinstance(value, dict) else None

@@ -91,6 +91,11 @@ class Budget:
         high, low: the watermarks as shares of the limit.
         on_pause: called when use rises to the high watermark.
         on_resume: called when it has fallen to the low one again.
+
+    Attributes:
+        limit_bytes: as given.
+        used_bytes: the sum of all leases.
+        paused: use has risen to the high watermark and not yet fallen to the low one.
     """
 
     __slots__ = (
@@ -99,8 +104,8 @@ class Budget:
         "_low",
         "_on_pause",
         "_on_resume",
-        "_paused",
         "limit_bytes",
+        "paused",
         "used_bytes",
     )
 
@@ -119,7 +124,7 @@ class Budget:
         self._low = floor(low * limit_bytes)
         self._on_pause = on_pause
         self._on_resume = on_resume
-        self._paused = False
+        self.paused = False
         self._holders: WeakValueDictionary[str, Holder] = WeakValueDictionary()
 
     def holder(self, name: str) -> Holder:
@@ -152,14 +157,25 @@ class Budget:
         self._move(size)
         return Lease(self, size, holder)
 
+    def book(self, size: int, holder: Holder) -> Lease:
+        """A lease of ``size`` bytes that are held already, whatever the limit says."""
+        holder.held_bytes += size
+        holder.leases += 1
+        self._move(size)
+        return Lease(self, size, holder)
+
+    def exceeds_share(self, holder: Holder) -> bool:
+        """Whether ``holder`` has more than is left free: then it should bring no more for now."""
+        return holder.held_bytes > self.limit_bytes - self.used_bytes
+
     def _move(self, more: int) -> None:
         used = self.used_bytes = self.used_bytes + more
-        if self._paused:
+        if self.paused:
             if used <= self._low:
-                self._paused = False
+                self.paused = False
                 if self._on_resume is not None:
                     self._on_resume()
         elif used >= self._high:
-            self._paused = True
+            self.paused = True
             if self._on_pause is not None:
                 self._on_pause()

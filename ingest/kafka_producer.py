@@ -162,6 +162,7 @@ class KafkaProducer:
         segment = Segment(
             receipt, range(len(values)), values, keys, headers or [], headers_each, timestamp_ms
         )
+        segment.patient = deadline is None
         receipt.parts.append(segment)
         if self._stopping:
             segment.failed(Status.RETRY, "shutting_down")

@@ -93,6 +93,31 @@ CONNECTIONS_REFUSED = Counter(
     ["listener", "limit"],
     registry=REGISTRY,
 )
+SYSLOG_DROPPED = Counter(
+    "ingest_syslog_dropped",
+    "Messages dropped, by reason: kernel (the socket's buffer was full), empty, not_allowed, "
+    "oversize, backpressure, shutting_down.",
+    ["listener", "reason"],
+    registry=REGISTRY,
+)
+SYSLOG_PARSE = Counter(
+    "ingest_syslog_parse",
+    "Messages parsed, by the grammar they follow and how much of it.",
+    ["listener", "format", "status"],
+    registry=REGISTRY,
+)
+SYSLOG_FRAMING_SUSPECT = Counter(
+    "ingest_syslog_framing_suspect",
+    "Frames whose octet count does not fit what follows them.",
+    ["listener"],
+    registry=REGISTRY,
+)
+CONNECTIONS_CLOSED = Counter(
+    "ingest_connections_closed",
+    "Connections that were let in and later closed by us, by the reason's name.",
+    ["listener", "reason"],
+    registry=REGISTRY,
+)
 QUOTA_REFUSALS = Counter(
     "ingest_quota_refusals",
     "Requests refused for the caller's own quota; the key is its configured name.",

@@ -81,6 +81,9 @@ class Topic(Protocol):
     def give_up(self, problem: str) -> None:
         """The topic cannot be used, for the reason ``problem``."""
 
+    def refuse(self, segment: Segment) -> None:
+        """What becomes of a segment of a topic that cannot be used, or that is done already."""
+
 
 class PartitionWriter:
     """Queues records for one partition and writes them in order."""
@@ -240,8 +243,7 @@ class PartitionWriter:
         wanted = []
         for segment in segments:
             if segment.done or self._topic.problem:
-                unknown = segment.handed_over
-                segment.failed(Status.UNKNOWN if unknown else Status.RETRY, "topic_unavailable")
+                self._topic.refuse(segment)
             else:
                 wanted.append(segment)
         return wanted

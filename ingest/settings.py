@@ -88,6 +88,14 @@ def split_address(value: str) -> tuple[str, int]:
     return host or EVERY_ADDRESS[0], port
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether only one of two ``host:port`` could be listened on."""
+    (host, port), (other_host, other_port) = split_address(one), split_address(other)
+    if port == 0 or port != other_port:
+        return False
+    return host.lower() == other_host.lower() or bool({host, other_host} & {*EVERY_ADDRESS})
+
+
 def _host_and_port(value: str) -> tuple[str, int | None]:
     found = HOST_AND_PORT.fullmatch(value)
     if found is None:

@@ -23,15 +23,32 @@ def key(name: str) -> str:
 
 
 def _lines(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    plain = {name: value for name, value in table.items() if not isinstance(value, dict)}
     tables = {name: value for name, value in table.items() if isinstance(value, dict)}
-    if path and (plain or not tables):
+    arrays = {name: value for name, value in table.items() if _is_array_of_tables(value)}
+    plain = table.keys() - tables.keys() - arrays.keys()
+    if path and (plain or not (tables or arrays)):
         yield ""
         yield f"[{'.'.join(map(key, path))}]"
-    for name, value in plain.items():
-        yield f"{key(name)} = {_value(value)}"
-    for name, value in tables.items():
-        yield from _lines(value, (*path, name))
+    yield from _body(table, path)
+
+
+def _body(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """The values of a table, then the tables in it: in TOML nothing can come behind those."""
+    for name, value in table.items():
+        if not isinstance(value, dict) and not _is_array_of_tables(value):
+            yield f"{key(name)} = {_value(value)}"
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _lines(value, (*path, name))
+        elif _is_array_of_tables(value):
+            for each in value:
+                yield ""
+                yield f"[[{'.'.join(map(key, (*path, name)))}]]"
+                yield from _body(each, (*path, name))
+
+
+def _is_array_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
 def _value(value: Any) -> str:

@@ -61,11 +61,19 @@ class Topic:
     def append(self, segment: Segment) -> None:
         """Take ``segment``: refuse what the topic cannot take, queue the rest."""
         if self.problem:
-            segment.failed(Status.RETRY, "topic_unavailable")
+            self.refuse(segment)
         elif not self.writers:
             self._parked.append(segment)
         elif (good := self._refuse_hopeless(segment)) is not None:
             self._distribute(good)
+
+    def refuse(self, segment: Segment) -> None:
+        """The topic cannot be used: what has no deadline waits until it can."""
+        if segment.patient and not segment.done:
+            self._parked.append(segment)
+        else:
+            status = Status.UNKNOWN if segment.handed_over else Status.RETRY
+            segment.failed(status, "topic_unavailable")
 
     def _distribute(self, segment: Segment) -> None:
         if segment.keys is None:
@@ -154,7 +162,7 @@ class Topic:
         return found
 
     def give_up(self, problem: str, rest_seconds: float = PROBLEM_SECONDS) -> None:
-        """Answer everything that waits: the topic cannot be used, for the reason ``problem``.
+        """Answer what waits with a deadline: the topic cannot be used, for the reason ``problem``.
 
         It is not tried again for ``rest_seconds``, though it may look usable.
         """
@@ -162,10 +170,9 @@ class Topic:
             log.error("topic_unavailable", topic=self.name, reason=problem)
         self.problem = problem
         self._rest_until = monotonic() + rest_seconds
-        for queue in [self._parked, *(writer.queue for writer in self.writers)]:
-            for segment in queue.take_all():
-                status = Status.UNKNOWN if segment.handed_over else Status.RETRY
-                segment.failed(status, "topic_unavailable")
+        queues = [self._parked, *(writer.queue for writer in self.writers)]
+        for segment in [each for queue in queues for each in queue.take_all()]:
+            self.refuse(segment)
 
     async def usable(self, limits: TopicLimits, count: int) -> None:
         """The topic is there, within ``limits`` and with ``count`` partitions."""
@@ -175,7 +182,7 @@ class Topic:
             log.info("topic_available", topic=self.name)
         self.problem = ""
         self.limits = limits
-        if count != len(self.writers):
+        if count != len(self.writers) or self._parked:
             await self._resize(count)
 
     async def _resize(self, count: int) -> None:

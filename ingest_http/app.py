@@ -10,6 +10,7 @@ import msgspec
 from structlog import get_logger
 
 from ingest import metrics
+from ingest.reception import Receptions
 from ingest_http import negotiation
 from ingest_http.auth import NoCredentials
 from ingest_http.batch import BodyError
@@ -19,7 +20,6 @@ from ingest_http.forwarded import Proxies
 from ingest_http.problem import Problem
 from ingest_http.publish import Publisher, Ticket
 from ingest_http.quota import whole_seconds
-from ingest_http.reception import Receptions
 from ingest_http.reply import NO_CONTENT, Reply
 from ingest_http.turns import Turns
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence  # noqa: TC003 - msgspec reads its fields' types
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Raw
@@ -52,8 +52,10 @@ class Reject:
         detail: for people; never values.
         event: its original bytes.
         own_id: its ``id`` as JSON; empty where it has none.
+        original_bytes: None, for `ingest.dead_letter`: what is too long is refused, never cut.
     """
 
+    original_bytes: ClassVar[None] = None
     index: int
     code: str
     detail: str

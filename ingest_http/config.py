@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from ingest.config_problems import KeyPath, dotted
 from ingest.schema import Schema
 from ingest.schema_words import SchemaError
-from ingest.settings import EVERY_ADDRESS, Conflict, SharedSettings, SourceSettings, split_address
+from ingest.settings import Conflict, SharedSettings, SourceSettings, overlap
 from ingest_http.auth import certificate_name
 from ingest_http.settings import HttpSettings
-from ingest_http.tls import server_context
+from ingest_http.tls import http_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ class HttpConfig(SharedSettings):
         if self.auth.required and not self.auth.keys and not self.auth.certificates:
             text = "no key is configured, so nobody could send: see `ingest-http new-key NAME`"
             yield Conflict(("auth", "keys"), text, (("auth", "required"), ("auth", "certificates")))
-        if _overlap(self.http.listen, self.management.http):
+        if overlap(self.http.listen, self.management.http):
             text = f"is taken by http.listen ({self.http.listen})"
             yield Conflict(("management", "http"), text, (("http", "listen"),))
         yield from _certificates(self)
@@ -71,7 +71,7 @@ def _certificates(config: HttpConfig) -> Iterator[Conflict]:
     if tls.client_cert == "required" and tls.client_ca is None:
         yield Conflict((*where, "client_cert"), "needs client_ca", ((*where, "client_ca"),))
     try:
-        server_context(tls)
+        http_context(tls)
     except ValueError as error:
         yield Conflict(where, str(error))
 
@@ -83,11 +83,3 @@ def _schemas(config: HttpConfig) -> Iterator[Conflict]:
                 Schema(source.schema_.content)
             except SchemaError as error:
                 yield Conflict(("sources", name, "schema"), str(error))
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether only one of the addresses could be listened on."""
-    (host, port), (other_host, other_port) = split_address(one), split_address(other)
-    if port == 0 or port != other_port:
-        return False
-    return host.lower() == other_host.lower() or bool({host, other_host} & {*EVERY_ADDRESS})

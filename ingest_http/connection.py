@@ -19,8 +19,8 @@ from structlog import get_logger
 
 from ingest import metrics
 from ingest.errors import ConfigError
+from ingest.tls import names_in
 from ingest_http.request import Request
-from ingest_http.tls import names_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

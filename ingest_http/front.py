@@ -6,15 +6,15 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from ingest.dead_letter import DeadLetters
 from ingest.inflight import Budget
 from ingest.kafka_producer import KafkaProducer
 from ingest.status import WorkerStatus
 from ingest_http.app import App
-from ingest_http.dead_letter import DeadLetters
 from ingest_http.door import Door
 from ingest_http.publish import Publisher
 from ingest_http.rules import Rules, compiled
-from ingest_http.tls import server_context
+from ingest_http.tls import http_context
 
 if TYPE_CHECKING:
     import socket
@@ -48,7 +48,7 @@ class HttpFront:
     async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Connect to Kafka behind the scenes, and serve."""
         self._producer.start()
-        await self._door.open(sockets["http"])
+        self._door.open(sockets["http"])
 
     async def reload(self, config: HttpConfig) -> None:
         """Take the rules and certificates of ``config``; all of them or, when it raises, none."""
@@ -85,7 +85,7 @@ class HttpFront:
 
 
 def _context(config: HttpConfig) -> SSLContext | None:
-    return server_context(config.http.tls) if config.http.tls is not None else None
+    return http_context(config.http.tls) if config.http.tls is not None else None
 
 
 async def make(config: HttpConfig) -> HttpFront:

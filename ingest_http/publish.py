@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from ingest import metrics
+from ingest.dead_letter import DeadLetters, common_headers
 from ingest.envelope import (
     CONTENT_TYPE,
     BadKey,
@@ -22,7 +23,6 @@ from ingest.envelope import (
 from ingest.receipt import Run, Status
 from ingest_http.batch import Batch, Reject, Splitter
 from ingest_http.cors import Origins
-from ingest_http.dead_letter import DeadLetters, common_headers
 from ingest_http.results import SCHEMA_MISMATCH, Results
 from ingest_http.validation import mismatches
 

@@ -170,9 +170,11 @@ class Gateway:
         key: the API key it was configured with.
         process: the running program.
         good_end: the exit status that is not an error.
+        program: the module that is the service.
     """
 
     good_end = 0
+    program = "ingest_http"
 
     def __init__(
         self,
@@ -184,13 +186,25 @@ class Gateway:
     ) -> None:
         self.key = f"load_{secrets.token_urlsafe(24)}"  # a leading hyphen would look like an option
         self.process: Process
-        self._settings = template(bootstrap_servers, self.key)
+        self._settings = self.template(bootstrap_servers)
         for section, values in (settings or {}).items():
             self._settings[section] = {**self._settings.get(section, {}), **values}
         self._environment = _environment(bootstrap_servers)
         self._wait = wait
         self._root = root
         self._directory: tempfile.TemporaryDirectory[str]
+
+    def template(self, bootstrap_servers: str) -> dict[str, dict[str, Any]]:
+        """The configuration by section, before the settings that differ from it."""
+        return template(bootstrap_servers, self.key)
+
+    def configuration(self) -> str:
+        """The text of the configuration file."""
+        return as_toml(self._settings)
+
+    def listeners(self) -> Sequence[str]:
+        """What it will say that it listens on."""
+        return ("http", "management")
 
     @property
     def url(self) -> str:
@@ -206,9 +220,9 @@ class Gateway:
         """Start it."""
         self._directory = tempfile.TemporaryDirectory(prefix="loadtest-")
         config = Path(self._directory.name) / "ingest.toml"
-        config.write_text(as_toml(self._settings))
-        command = ("-m", "ingest_http", "--config", str(config))
-        self.process = Process(command, ("http", "management"), self._environment, self._root)
+        config.write_text(self.configuration())
+        command = ("-m", self.program, "--config", str(config))
+        self.process = Process(command, self.listeners(), self._environment, self._root)
         try:
             self.process.wait_for_addresses()
             if self._wait:

@@ -23,14 +23,14 @@ import uvloop
 from structlog.testing import capture_logs
 
 from ingest import metrics
+from ingest.dead_letter import DeadLetters
 from ingest.inflight import Budget
 from ingest_http.app import App
 from ingest_http.config import HttpConfig
-from ingest_http.dead_letter import DeadLetters
 from ingest_http.door import Door
 from ingest_http.publish import Publisher
 from ingest_http.rules import Rules, compiled
-from ingest_http.tls import server_context
+from ingest_http.tls import http_context
 from tests.memory_producer import MemoryProducer, MemoryTopic
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ class OpenDoor:
         publisher = Publisher(self.producer, letters)
         rules = Rules(config, compiled(config), self.budget)
         self.app = App(config, rules, publisher, self.budget)
-        context = server_context(config.http.tls) if config.http.tls is not None else None
+        context = http_context(config.http.tls) if config.http.tls is not None else None
         self.door = Door(self.app.handle, config.http, config.limits, context)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.socket.getsockname()[1]
@@ -375,7 +375,7 @@ async def open_door(**sections: dict[str, Any]) -> AsyncIterator[OpenDoor]:
     troubles: list[Any] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: troubles.append(context))
-    await door.door.open([door.socket])
+    door.door.open([door.socket])
     with capture_logs() as logs:
         try:
             yield door

@@ -6,16 +6,26 @@ import errno
 import os
 import select
 import socket
+import stat
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from ingest.listening import accept_all, address_of, bind, refuse_newcomers
+from ingest.listening import (
+    accept_all,
+    address_of,
+    bind,
+    bind_unix,
+    refuse_newcomers,
+    unix_path,
+    unlink,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PATIENCE = 5.0
 
@@ -245,3 +255,151 @@ def test_every_worker_can_refuse_newcomers_on_its_own(
     with pytest.raises(TimeoutError):
         newcomer.connect(first.getsockname())
     assert accept_all(first) == accept_all(second) == []
+
+
+# Unix sockets.
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Where a socket may be."""
+    return str(tmp_path / "log.sock")
+
+
+def client_of(stack: ExitStack, path: str) -> socket.socket:
+    """A client that is connected."""
+    client = stack.enter_context(socket.socket(socket.AF_UNIX))
+    client.settimeout(PATIENCE)
+    client.connect(path)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("unix:/run/log.sock", "/run/log.sock"),
+        ("unix:", ""),
+        ("/run/log.sock", None),
+        ("127.0.0.1:5514", None),
+        ("unix.example.com:5514", None),
+        (":5514", None),
+    ],
+)
+def test_the_address_of_a_unix_socket_begins_with_its_kind(address: str, found: str | None) -> None:
+    """Others are host and port."""
+    assert unix_path(address) == found
+
+
+def test_a_unix_socket_has_one_queue_for_all_workers(
+    stack: ExitStack, listen: Callable[..., list[socket.socket]], path: str
+) -> None:
+    """Whichever of them looks finds who is there; each has a descriptor of its own."""
+    sockets = listen(f"unix:{path}", 3)
+    assert {address_of(sock) for sock in sockets} == {f"unix:{path}"}
+    assert len({sock.fileno() for sock in sockets}) == 3
+    assert not any(sock.getblocking() for sock in sockets)
+    clients = [client_of(stack, path) for _ in range(20)]
+    sockets[0].close()
+    served = accepted(stack, sockets[1])
+    assert len(served) == 20
+    clients[0].sendall(b"message")
+    served[0].settimeout(PATIENCE)
+    assert served[0].recv(100) == b"message"
+    assert accept_all(sockets[2]) == []
+
+
+def test_everybody_who_reaches_the_folder_may_send(
+    listen: Callable[..., list[socket.socket]], path: str
+) -> None:
+    """Whatever the umask is: loggers run under any user."""
+    before = os.umask(0o077)
+    try:
+        listen(f"unix:{path}")
+    finally:
+        os.umask(before)
+    assert stat.filemode(os.lstat(path).st_mode) == "srw-rw-rw-"
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("other", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_file_that_was_left_behind_is_replaced(
+    stack: ExitStack, path: str, kind: socket.SocketKind, other: socket.SocketKind
+) -> None:
+    """By a process that was killed, for instance."""
+    bind_unix(path, other).close()
+    assert stat.S_ISSOCK(os.lstat(path).st_mode)
+    sock = stack.enter_context(bind_unix(path, kind))
+    assert (sock.getsockname(), sock.type) == (path, kind)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("other", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_socket_of_another_program_is_left_alone(
+    stack: ExitStack,
+    path: str,
+    kind: socket.SocketKind,
+    other: socket.SocketKind,
+    *,
+    listens: bool,
+) -> None:
+    """Also where it does not listen yet; it is not even called."""
+    theirs = stack.enter_context(bind_unix(path, other))
+    if listens and other == socket.SOCK_STREAM:
+        theirs.listen()
+    theirs.setblocking(False)
+    for _ in range(2):
+        with pytest.raises(OSError, match="in use") as refused:
+            bind_unix(path, kind)
+        assert refused.value.errno == errno.EADDRINUSE
+    unlink(path)
+    assert stat.S_ISSOCK(os.lstat(path).st_mode)
+    with pytest.raises(OSError, match=r"Invalid argument|temporarily unavailable"):
+        theirs.accept() if other == socket.SOCK_STREAM else theirs.recv(1)
+
+
+def test_what_is_no_socket_is_left_alone(tmp_path: Path, path: str) -> None:
+    """A file, and a link to a socket."""
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("mine")
+    bind_unix(path).close()
+    link.symlink_to(path)
+    for each in (file, link, tmp_path):
+        with pytest.raises(OSError, match="in use"):
+            bind(f"unix:{each}", 1)
+        unlink(str(each))
+    assert file.read_text() == "mine"
+    assert link.is_symlink()
+
+
+def test_a_path_that_cannot_be_bound_leaves_no_socket_open(tmp_path: Path) -> None:
+    """With the system's own reason."""
+    before = psutil.Process().num_fds()
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError):
+            bind(f"unix:{tmp_path}/none/log.sock", 2)
+        with pytest.raises(OSError, match="too long"):
+            bind(f"unix:{tmp_path}/{'x' * 200}", 2)
+    assert psutil.Process().num_fds() == before
+
+
+def test_the_file_goes_with_the_last_of_the_sockets(path: str) -> None:
+    """And once more makes no difference."""
+    first, second = bind(f"unix:{path}", 2)
+    first.close()
+    unlink(path)
+    assert os.path.lexists(path)
+    second.close()
+    unlink(path)
+    assert not os.path.lexists(path)
+    unlink(path)
+
+
+def test_only_tcp_has_newcomers_to_refuse(
+    stack: ExitStack, listen: Callable[..., list[socket.socket]], path: str
+) -> None:
+    """A unix socket among the others goes on as before."""
+    (listener,), tcp = listen(f"unix:{path}"), listen()
+    refuse_newcomers([listener, *tcp])
+    client_of(stack, path)
+    assert len(accepted(stack, listener)) == 1

@@ -36,6 +36,8 @@ CONTRACT = {
     "ingest_rejects_total": {"source", "code"},
     "ingest_kafka_up": set(),
     "ingest_connections": {"listener"},
+    "ingest_syslog_dropped_total": {"listener", "reason"},
+    "ingest_syslog_parse_total": {"listener", "format", "status"},
 }
 """Name -> labels, where the contract says both."""
 BEYOND = {
@@ -49,7 +51,7 @@ BEYOND = {
 CONTRACT_NAMES = {*CONTRACT, "ingest_received_bytes_total", "ingest_request_seconds"}
 CONFIGURED = {
     *("service", "source", "outcome", "status", "topic", "code", "listener", "limit"),
-    *("key", "quota"),
+    *("key", "quota", "reason", "format"),
 }
 """Labels that take their values from the configuration or from a fixed set of words."""
 

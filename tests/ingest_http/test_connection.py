@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from ingest import accepting
 from ingest_http import connection
-from ingest_http import door as door_module
 from tests import http_door
 from tests.http_door import Client, array, counted, open_door, request, until
 
@@ -57,7 +57,7 @@ async def busy(opened: OpenDoor) -> Client:
 
 def connection_of(opened: OpenDoor) -> Any:
     """The only connection, as the door has it."""
-    (found,) = opened.door._connections
+    (found,) = opened.door._acceptor.connections
     return found
 
 
@@ -155,7 +155,7 @@ async def test_old_connections_do_not_all_end_at_once() -> None:
         for _ in range(20):
             await door.connect()
         await until(lambda: len(door.door) == 20)  # all within less than a second
-        ages = [each._closes_at - now() for each in door.door._connections]
+        ages = [each._closes_at - now() for each in door.door._acceptor.connections]
         assert max(ages) - min(ages) > 5
 
 
@@ -250,7 +250,7 @@ async def test_connections_that_come_and_go_leave_nothing(door: OpenDoor) -> Non
             await client.send(request()[: 20 * (number % 7)])
         client.abort()
     await until(lambda: not len(door.door))
-    assert not door.door._by_address
+    assert not door.door._acceptor._by_address
 
 
 async def test_trusted_proxies_may_have_more_connections_than_others() -> None:
@@ -313,13 +313,13 @@ async def test_an_ipv4_client_on_an_ipv6_listener_has_its_ipv4_address() -> None
     """So that it is the same client everywhere."""
     async with open_door() as door:
         both = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-        await door.door.open([both])
+        door.door.open([both])
         port = both.getsockname()[1]
         found = await asyncio.open_connection("127.0.0.1", port)
         client = door.adopt(Client(*found))
         assert (await client.ask(request())).status == 200
         assert connection_of(door).address == "127.0.0.1"
-        assert set(door.door._by_address) == {"127.0.0.1"}
+        assert set(door.door._acceptor._by_address) == {"127.0.0.1"}
         await door.door.close()
 
 
@@ -344,7 +344,7 @@ async def test_without_file_descriptors_newcomers_wait_and_nothing_spins(
     door: OpenDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are served when there are some again; it is logged once; who is here goes on."""
-    monkeypatch.setattr(door_module, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.1)
     old = await door.connect()
     newcomers = [socket.socket() for _ in range(3)]
     with capture_logs() as logs, no_descriptor_left():
@@ -465,7 +465,7 @@ async def test_many_in_the_queue_when_the_listener_closes_are_all_served(
     door: OpenDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those whom the last turn of the event loop did not let in."""
-    monkeypatch.setattr(door_module, "HANDSHAKE_SECONDS", 0.0)
+    monkeypatch.setattr(accepting, "HANDSHAKE_SECONDS", 0.0)
     queued = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(50)]
     await door.door.close()
     for sock in queued:

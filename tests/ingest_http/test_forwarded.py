@@ -9,34 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_http.forwarded import MAX_HOPS, Proxies, normalised
+from ingest_http.forwarded import MAX_HOPS, Proxies
 
-PROXIES = Proxies(["10.0.0.0/8", "192.0.2.7", "2001:db8:1::/48", "::ffff:198.51.100.0/120"])
+PROXIES = Proxies(["10.0.0.0/8", "2001:db8:1::/48"])
 PEER = "10.0.0.1"
-
-
-@pytest.mark.parametrize(
-    ("address", "trusted"),
-    [
-        ("10.255.255.255", True),
-        ("11.0.0.0", False),
-        ("192.0.2.7", True),
-        ("192.0.2.8", False),
-        ("2001:db8:1::5", True),
-        ("2001:db8:2::5", False),
-        ("::ffff:10.0.0.1", True),
-        ("::ffff:11.0.0.1", False),
-        ("198.51.100.9", True),
-        ("198.51.101.9", False),
-        ("unix", False),
-        ("", False),
-        ("localhost", False),
-    ],
-)
-def test_only_addresses_of_the_networks_are_trusted(address: str, *, trusted: bool) -> None:
-    """Of both families; an IPv4-mapped address or network is one of IPv4."""
-    assert PROXIES.trusts(address) is trusted
-    assert not Proxies([]).trusts(address)
 
 
 @pytest.mark.parametrize(
@@ -70,47 +46,16 @@ def test_the_client_is_the_last_one_whom_a_trusted_proxy_names(
     ("element", "address"),
     [
         ("203.0.113.5:4711", "203.0.113.5"),
-        ("2001:DB8:0::7", "2001:db8::7"),
-        ("[2001:db8::7]", "2001:db8::7"),
-        ("[2001:db8::7]:4711", "2001:db8::7"),
-        ('"[2001:db8::7]:4711"', "2001:db8::7"),
-        ('"203.0.113.5"', "203.0.113.5"),
+        ('"[2001:DB8::7]:4711"', "2001:db8::7"),
         ("::ffff:203.0.113.5", "203.0.113.5"),
-        ("[::FFFF:cb00:7105]:1", "203.0.113.5"),
-        ("fe80::1%eth0", "fe80::1"),
-        ("[fe80::1%25eth0]:1", "fe80::1"),
     ],
 )
 def test_an_address_is_read_in_every_spelling_and_told_in_one(element: str, address: str) -> None:
-    """With a port, brackets, quotes, a scope, in capitals, and IPv4 inside of IPv6."""
+    """Proxies write it in several."""
     assert PROXIES.client_address(PEER, [element]) == address
-    assert normalised(address) == address
 
 
-@pytest.mark.parametrize(
-    "junk",
-    [
-        "203.0.113",
-        "203.0.113.05",
-        "203.0.113.5:",
-        "203.0.113.5:port",
-        "203.0.113.5:123456",
-        "203.0.113.5%eth0",
-        "[2001:db8::7",
-        "[2001:db8::7]x",
-        "2001:db8::7]:1",
-        "[]",
-        "::ffff:",
-        "_hidden",
-        "203.0.113.5 10.0.0.9",
-        "for=203.0.113.5",
-        "203.0.113.5\x00",
-        "\u0661.2.3.4",
-        "3405803781",
-        "0xcb007105",
-        "a" * 8000,
-    ],
-)
+@pytest.mark.parametrize("junk", ["203.0.113", "_hidden", "for=203.0.113.5", "a" * 8000])
 def test_junk_is_no_address(junk: str) -> None:
     """Then the client is the proxy that sent it."""
     assert PROXIES.client_address(PEER, [junk]) == PEER
@@ -165,11 +110,3 @@ def test_the_answer_is_an_address_whatever_was_sent(peer: str, fields: list[str]
     told = PROXIES.client_address(peer, fields)
     assert told == "unix" or str(ip_address(told)) == told
     assert "%" not in told
-
-
-def test_what_is_remembered_is_bounded() -> None:
-    """Clients choose what is asked for."""
-    proxies = Proxies(["10.0.0.0/8"])
-    for number in range(6000):
-        proxies.trusts(f"10.{number // 256}.{number % 256}.1")
-    assert 0 < proxies.trusts.cache_info().currsize <= 4096

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ingest import metrics
+from ingest.dead_letter import DeadLetters
 from ingest.envelope import CONTENT_TYPE, Received
 from ingest.inflight import Budget
 from ingest.settings import LimitSettings
 from ingest.sources import Source, pointer_tokens
-from ingest_http.dead_letter import DeadLetters
 from ingest_http.description import Offer
 from ingest_http.publish import SEAL_EVENTS, SERVICE, Publisher, Road, Ticket
 from tests.memory_producer import MemoryProducer, MemoryTopic

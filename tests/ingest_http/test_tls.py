@@ -19,18 +19,13 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import trustme
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
+from ingest import accepting
 from ingest.settings import FileContent
 from ingest_http import connection
 from ingest_http import door as door_module
 from ingest_http.settings import TlsSettings
-from ingest_http.tls import names_in, server_context
+from ingest_http.tls import http_context
 from tests.http_door import KEY, Client, array, counted, on_uvloop, open_door, request, until
 
 if TYPE_CHECKING:
@@ -71,7 +66,7 @@ def tls(
 
 def context_of(**files: Any) -> ssl.SSLContext:
     """The context of these files; see `tls`."""
-    return server_context(TlsSettings.model_validate(tls(**files)))
+    return http_context(TlsSettings.model_validate(tls(**files)))
 
 
 OURS = {"client_ca": CA.cert_pem.bytes()}
@@ -138,7 +133,7 @@ def now() -> float:
 
 def connection_of(door: OpenDoor) -> Any:
     """The only connection, as the door has it."""
-    (found,) = door.door._connections
+    (found,) = door.door._acceptor.connections
     return found
 
 
@@ -257,33 +252,6 @@ async def test_all_names_of_a_certificate_are_read() -> None:
         await served(door, client_context(several))
         names = {"billing.example.com", "10.0.0.5", "2001:db8::5", "b@example.com"}
         assert set(connection_of(door).certificate_names) == names
-
-
-@pytest.mark.parametrize(
-    ("certificate", "names"),
-    [
-        (None, ()),
-        ({}, ()),
-        ({"subject": ((("commonName", "billing"),),)}, ()),
-        ({"subjectAltName": (("URI", "spiffe://A/b"),)}, ("spiffe://A/b",)),
-        ({"subjectAltName": (("IP Address", "2001:DB8:0:0:0:0:0:1\n"),)}, ("2001:db8::1",)),
-        ({"subjectAltName": (("IP Address", "<invalid>"),)}, ("<invalid>",)),
-        ({"subjectAltName": (("DirName", ((("commonName", "x"),),)), ("DNS", "a"))}, ("a",)),
-    ],
-)
-def test_names_are_only_those_that_identify(
-    certificate: dict[str, Any] | None, names: tuple[str, ...]
-) -> None:
-    """Neither the subject nor names of other kinds."""
-    if certificate:
-        certificate["notAfter"] = "Jan  1 00:00:00 2100 GMT"
-    assert names_in(certificate) == names
-
-
-def test_a_certificate_that_has_expired_identifies_nobody() -> None:
-    """A TLS session that began with it can be resumed."""
-    expired = {"subjectAltName": (("DNS", "a"),), "notAfter": "Nov 24 00:00:00 2026 GMT"}
-    assert names_in(expired) == ()
 
 
 @on_uvloop
@@ -406,7 +374,7 @@ async def test_who_leaves_in_the_handshake_is_forgotten(part: bytes, *, reset: b
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         client.abort()
         await until(lambda: not len(door.door))
-        assert not door.door._by_address
+        assert not door.door._acceptor._by_address
         assert refused("handshake") - before == 1
 
 
@@ -486,7 +454,7 @@ async def test_handshakes_leave_nothing_behind() -> None:
             client.abort()
         door._clients.clear()
         await until(lambda: not len(door.door))
-        assert not door.door._by_address
+        assert not door.door._acceptor._by_address
         await until(lambda: open_files() <= before)
 
 
@@ -587,7 +555,7 @@ async def test_time_limits_hold_over_tls(
     silent: bool,
 ) -> None:
     """Also for a client that does not answer the server's goodbye (close_notify)."""
-    monkeypatch.setattr(door_module, "SHUTDOWN_SECONDS", 0.2)
+    monkeypatch.setattr(accepting, "SHUTDOWN_SECONDS", 0.2)
     async with tls_door(http=http) as door:
         client = await served(door)
         if silent:
@@ -672,7 +640,7 @@ async def test_a_last_answer_has_the_time_that_others_have(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """To close is not to cut off who reads slowly."""
-    monkeypatch.setattr(door_module, "SHUTDOWN_SECONDS", 0.2)
+    monkeypatch.setattr(accepting, "SHUTDOWN_SECONDS", 0.2)
     async with tls_door() as door:
         client, requests = await unread(door, 1), 1
         await until(lambda: len(door.door) and connection_of(door)._request_count == 1)
@@ -722,13 +690,15 @@ async def test_the_drain_answers_what_is_due_and_waits_for_no_handshake(
 ) -> None:
     """Nor for goodbyes; only requests count as cut off."""
     monkeypatch.setattr(door_module, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(door_module, "SHUTDOWN_SECONDS", 0.3)
+    monkeypatch.setattr(accepting, "SHUTDOWN_SECONDS", 0.3)
     async with tls_door() as door:
         resting, deaf, waiting = await served(door), await served(door), await served(door)
         deaf.writer.transport.pause_reading()
         door.producer.reachable.clear()
         await waiting.send(request())
-        await until(lambda: sum(each.owes_an_answer() for each in door.door._connections) == 1)
+        await until(
+            lambda: sum(each.owes_an_answer() for each in door.door._acceptor.connections) == 1
+        )
         shaking = await door.connect()
         await until(lambda: len(door.door) == 4)
         door.door.draining = True
@@ -765,122 +735,7 @@ async def test_who_does_not_say_goodbye_by_the_deadline_is_not_cut_off(
         assert now() - begun > 0.39
 
 
-# Files that cannot be used.
-
-
-def encrypted(kind: PrivateFormat) -> bytes:
-    """The key of the server behind a password."""
-    key = load_pem_private_key(SERVER.private_key_pem.bytes(), None)
-    return key.private_bytes(Encoding.PEM, kind, BestAvailableEncryption(b"x"))
-
-
-CHAIN, SECRET = chain_of(SERVER), SERVER.private_key_pem.bytes()
-RSA = trustme.CA(key_type=trustme.KeyType.RSA).issue_cert("localhost")
-DAMAGED = CHAIN.replace(b"MII", b"MIJ", 1)
-SMALL_CERT = b"""-----BEGIN CERTIFICATE-----
-MIIB/jCCAWegAwIBAgIUU8xdMYNj87IeEjadbprP2iuku1gwDQYJKoZIhvcNAQEL
-BQAwEDEOMAwGA1UEAwwFc21hbGwwIBcNMjYxMTI0MjE1ODUyWhgPMjEyNjEwMzEy
-MTU4NTJaMBAxDjAMBgNVBAMMBXNtYWxsMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCB
-iQKBgQDKyLSbO2+82GhRBrvZFIp8R96BaBpdpGARlTt+J6mn/IrCj+JW+P49OH/O
-QlXFfNKdA6pr8dJXdX7hIhUOz7XzGsZAWDWldhrLyRKreAxE+Zx7GOD7GsE+jowA
-LteIKpUR93RdSVhssLvSKA9GXehth2RlxVBuqQOV+wBcqQNn1QIDAQABo1MwUTAd
-BgNVHQ4EFgQUriRShbhATqTMxy+guFBkQ1DptFcwHwYDVR0jBBgwFoAUriRShbhA
-TqTMxy+guFBkQ1DptFcwDwYDVR0TAQH/BAUwAwEB/zANBgkqhkiG9w0BAQsFAAOB
-gQA/T7rSnPY2EtV3Ri9VDHaX8Dxv3nsz0mBqg9ydGhYAFZ5TIzUy8VNmqrvG9THL
-GRlM5fj3GKwiWtRsoUhnlWYWlmTwH6b9a9rnTTqtw3PfpWKhntE050vbxiC9GeZq
-InfERxknugz+3dBc1AWKmXFDRLUdwnA38TUgCpR63063pA==
------END CERTIFICATE-----
-"""
-SMALL_KEY = b"""-----BEGIN PRIVATE KEY-----
-MIICdgIBADANBgkqhkiG9w0BAQEFAASCAmAwggJcAgEAAoGBAMrItJs7b7zYaFEG
-u9kUinxH3oFoGl2kYBGVO34nqaf8isKP4lb4/j04f85CVcV80p0Dqmvx0ld1fuEi
-FQ7PtfMaxkBYNaV2GsvJEqt4DET5nHsY4PsawT6OjAAu14gqlRH3dF1JWGywu9Io
-D0Zd6G2HZGXFUG6pA5X7AFypA2fVAgMBAAECgYADOvdFkcjR5VCkGctcRet+11ZA
-EXx6CWhOX2Y3OEKHnopHVytv3z+NkhzXGE9tefOQ9MH+PjfvlLuUsopLVhu74Gkt
-YAyZoKNE/QtF+Eo0BPRtnukjABiq3qDJdIAK6ynP1U7XwvoFlPd6Eiy5VOuebx3H
-WgWrs2CoQTmazn4VcQJBAO4OBnR+retE0iBOgYUyINjNxjSdRzft5j+T0fyG8HQ+
-aNhMDved0CU1BVciGP+xb6qbRPNs8pBb5lNq4pyQYGsCQQDaEgaVvmcODIDwTblC
-Qgje+zGe7eaWZrmVrKKZ6ro8iO3/HUEfRMX9C3MniUCU6K65bFLkRiCe8Vbqzlue
-YGi/AkA22F5eWo1BRgLPVKb8g/cTXB1NI+szlIjWnvzjHEer0HEhXCyame5JlDSd
-xYpS5pNekBVLrA8aeUHQeDCrd4vvAkEAwfrQ4rkpQMT8mUX6KqdE7tzxqdcji9w6
-75pOVa4IFjsTwiCKwj7SA6MAv0WHLi7A5e4m2ipLcDdsQphnxT0rTwJAYMZXneZ2
-KJKh+9sYvO016qdOtTCRwtdUKjy6ApGhIdIyv7a8Lx8/oU4Hq3+WAGDC7tTbwo/h
-6/L8xehDVMvTwg==
------END PRIVATE KEY-----
-"""
-REVOCATIONS = b"""-----BEGIN X509 CRL-----
-MIGlME0CAQEwCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBchcNMjYxMTI0MjE1ODUy
-WhgPMjEyNjEwMzEyMTU4NTJaoA4wDDAKBgNVHRQEAwIBATAKBggqhkjOPQQDAgNI
-ADBFAiB2RVPvFUNzjBPGYthyhiUQmLOOVB/23eQvZmOM+OKZuwIhAMfyWxStT2+5
-AYcPP3QCeMoa8O5ku268+PREaLnRPBuj
------END X509 CRL-----
-"""
-NO_CERTIFICATES = "expected certificates in PEM"
-NO_KEY = "key.pem: expected a private key in PEM"
-ENCRYPTED = "key.pem: the key is encrypted; give it without a password"
-NOT_ITS_KEY = "key.pem: is not the key of the first certificate in cert.pem"
-
-
-@pytest.mark.parametrize(
-    ("files", "fault"),
-    [
-        ({"cert": b""}, f"cert.pem: {NO_CERTIFICATES}"),
-        ({"cert": b"hello"}, f"cert.pem: {NO_CERTIFICATES}"),
-        ({"cert": SECRET}, f"cert.pem: {NO_CERTIFICATES}"),
-        ({"cert": DAMAGED}, f"cert.pem: {NO_CERTIFICATES}"),
-        ({"cert": CHAIN + DAMAGED}, f"cert.pem: {NO_CERTIFICATES}"),
-        ({"cert": CHAIN[:300]}, f"cert.pem: {NO_CERTIFICATES}"),
-        ({"cert": ssl.PEM_cert_to_DER_cert(CHAIN.decode())}, f"cert.pem: {NO_CERTIFICATES}"),
-        ({"key": b""}, NO_KEY),
-        ({"key": b"\xff\x00"}, NO_KEY),
-        ({"key": CHAIN}, NO_KEY),
-        ({"key": SECRET[:100]}, NO_KEY),
-        ({"key": encrypted(PrivateFormat.PKCS8)}, ENCRYPTED),
-        ({"key": encrypted(PrivateFormat.TraditionalOpenSSL)}, ENCRYPTED),
-        ({"key": BILLING.private_key_pem.bytes()}, NOT_ITS_KEY),
-        ({"key": RSA.private_key_pem.bytes()}, NOT_ITS_KEY),
-        ({"cert": CA.cert_pem.bytes() + CHAIN}, NOT_ITS_KEY),
-        (
-            {"cert": SMALL_CERT, "key": SMALL_KEY},
-            "cert.pem: the key of its certificate is too small",
-        ),
-        ({"cert": CHAIN + SMALL_CERT}, "cert.pem: the key of an authority in it is too small"),
-        ({"client_ca": b""}, f"ca.pem: {NO_CERTIFICATES}"),
-        ({"client_ca": SECRET}, f"ca.pem: {NO_CERTIFICATES}"),
-        ({"client_ca": CA.cert_pem.bytes() + DAMAGED}, f"ca.pem: {NO_CERTIFICATES}"),
-        (
-            {"client_ca": CA.cert_pem.bytes() + REVOCATIONS},
-            "ca.pem: holds a revocation list, which is not supported",
-        ),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_named(files: dict[str, bytes], fault: str) -> None:
-    """In one line for people, and nobody is asked for a password."""
-    before = open_files()
-    with pytest.raises(ValueError, match=r".") as caught:
-        context_of(**files)
-    assert str(caught.value) == fault
-    assert open_files() == before
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"cert": CHAIN + SECRET, "key": CHAIN + SECRET},
-        {"cert": b"# by \xc3\x9c\r\n" + CHAIN.replace(b"\n", b"\r\n")},
-        {"cert": CHAIN + CA.cert_pem.bytes()},
-        {"cert": chain_of(RSA), "key": RSA.private_key_pem.bytes()},
-        {"client_ca": CA.cert_pem.bytes() + b"\n# foreign\n" + FOREIGN_CA.cert_pem.bytes()},
-    ],
-    ids=["one file for both", "comments", "a chain", "RSA", "two authorities"],
-)
-def test_usual_files_can_be_used(files: dict[str, bytes]) -> None:
-    """As tools write them; nothing of them stays open."""
-    before = open_files()
-    context = context_of(**files)
-    assert open_files() == before
-    assert context.minimum_version == V2
-    assert context.options & ssl.OP_NO_RENEGOTIATION
+# Settings.
 
 
 def test_the_settings_do_not_show_what_is_in_the_files() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from ingest.accumulator import header_bytes
+from ingest.dead_letter import DeadLetters, common_headers
 from ingest.receipt import Receipt, Status
-from ingest_http.batch import Reject
-from ingest_http.dead_letter import DeadLetters, common_headers
 from tests.memory_producer import MemoryProducer, MemoryTopic, Record
 
 if TYPE_CHECKING:
@@ -20,7 +19,18 @@ if TYPE_CHECKING:
 
 TIME_MS = 1_795_435_200_000
 COMMON = common_headers("orders-topic", "orders", b"2026-11-23T12:00:00.000000Z", "request-1")
-PLAIN = Reject(0, "not_an_object", "an event is a JSON object", b"1")
+
+
+class Reject(NamedTuple):
+    """What a front door knows of an event that it rejects."""
+
+    code: str
+    detail: str
+    event: bytes
+    original_bytes: int | None = None
+
+
+PLAIN = Reject("not_an_object", "an event is a JSON object", b"1")
 
 
 class Cemetery:
@@ -31,22 +41,27 @@ class Cemetery:
         self.producer = MemoryProducer({"rejected": self.topic})
         self.settled = 0
 
-    async def bury(self, rejects: Sequence[Reject], seconds: float = 20.0) -> Receipt:
-        """Write ``rejects``, and wait until their receipt is answered."""
-        return await DeadLetters(self.producer, "rejected").submit(
+    def submit(self, rejects: Sequence[Reject], seconds: float | None = 20.0) -> Receipt:
+        """Write ``rejects``."""
+        now = asyncio.get_running_loop().time()
+        return DeadLetters(self.producer, "rejected").submit(
             rejects,
             COMMON,
             timestamp_ms=TIME_MS,
-            deadline=asyncio.get_running_loop().time() + seconds,
+            deadline=None if seconds is None else now + seconds,
             on_settled=self._settle,
         )
+
+    async def bury(self, rejects: Sequence[Reject], seconds: float | None = 20.0) -> Receipt:
+        """Write ``rejects``, and wait until their receipt is answered."""
+        return await self.submit(rejects, seconds)
 
     def _settle(self) -> None:
         self.settled += 1
 
-    async def letter(self, event: bytes) -> Record:
+    async def letter(self, event: bytes, original_bytes: int | None = None) -> Record:
         """The dead letter of ``event``, which must have been taken."""
-        receipt = await self.bury([Reject(0, PLAIN.code, PLAIN.detail, event)])
+        receipt = await self.bury([PLAIN._replace(event=event, original_bytes=original_bytes)])
         assert receipt.acked
         (record,) = self.topic.records
         return record
@@ -61,7 +76,7 @@ async def test_a_letter_says_what_happened_and_to_what() -> None:
     """Its headers are those of Kafka Connect, so that the same tools read both."""
     cemetery = Cemetery()
     event = b'{"a":"\xff\x00'
-    await cemetery.bury([Reject(3, "invalid_json", "not UTF-8 at byte 6", event)])
+    await cemetery.bury([Reject("invalid_json", "not UTF-8 at byte 6", event)])
     (record,) = cemetery.topic.records
     assert (record.key, record.value, record.timestamp_ms) == (None, event, TIME_MS)
     assert dict(record.headers) == {
@@ -89,7 +104,7 @@ async def test_a_letter_says_what_happened_and_to_what() -> None:
 async def test_the_stage_is_one_of_connects(code: str, stage: bytes) -> None:
     """What cannot be read, or what cannot be written."""
     cemetery = Cemetery()
-    await cemetery.bury([Reject(0, code, "", b"{}")])
+    await cemetery.bury([Reject(code, "", b"{}")])
     headers = dict(cemetery.topic.records[0].headers)
     assert headers["__connect.errors.stage"] == stage
     assert headers["__connect.errors.exception.class.name"] == code.encode()
@@ -99,7 +114,7 @@ async def test_each_letter_has_its_own_reason() -> None:
     """They share only what their request has in common, and keep their order."""
     cemetery = Cemetery()
     codes = ["bad_key", "invalid_json", "not_an_object"]
-    rejects = [Reject(i, codes[i], f"detail {i}", b"%d" % i) for i in range(3)]
+    rejects = [Reject(codes[i], f"detail {i}", b"%d" % i) for i in range(3)]
     assert (await cemetery.bury(rejects)).acked
     assert [record.value for record in cemetery.topic.records] == [b"0", b"1", b"2"]
     headers = [dict(record.headers) for record in cemetery.topic.records]
@@ -138,10 +153,32 @@ async def test_what_does_not_fit_is_cut_and_taken(more: int) -> None:
     assert record.value == event[: room_for(limit, record.headers)]
 
 
+@pytest.mark.parametrize("more", [0, 1, 100_000])
+async def test_what_was_cut_before_tells_its_first_length(more: int) -> None:
+    """Also where the topic takes all that is left of it."""
+    headers = [
+        *(await Cemetery().letter(b"1")).headers,
+        ("ingest.truncated", b"true"),
+        ("ingest.original_bytes", b"123456"),
+    ]
+    cemetery = Cemetery(10_000)
+    room = room_for(cemetery.producer.value_limit("rejected"), headers)
+    event = bytes(i % 251 for i in range(room + more))
+    record = await cemetery.letter(event, 123_456)
+    assert (record.value, record.headers) == (event[:room], headers)
+
+
+def test_without_a_request_there_is_no_id_of_it() -> None:
+    """As of events that come on a stream."""
+    headers = common_headers("logs-topic", "logs", b"2026-11-23T12:00:00.000000Z")
+    names = [name for name, _ in headers]
+    assert names == ["__connect.errors.topic", "ingest.source", "ingest.received"]
+
+
 async def test_a_topic_too_small_for_the_headers_refuses_the_letter() -> None:
     """Nothing of the event is written then, and nothing breaks."""
     cemetery = Cemetery(300)
-    receipt = await cemetery.bury([Reject(0, "bad_key", "", b"x" * 1000)])
+    receipt = await cemetery.bury([Reject("bad_key", "", b"x" * 1000)])
     assert [run.status for run in receipt.runs] == [Status.REFUSED]
     assert [bytes(value) for run in receipt.runs for value in run.values] == [b""]
 
@@ -156,6 +193,19 @@ async def test_what_cannot_be_written_for_now_is_told_at_the_deadline() -> None:
     cemetery.producer.reachable.set()
     await cemetery.producer.stop(5.0)
     assert cemetery.topic.records == []
+
+
+async def test_without_a_deadline_it_is_waited_for_kafka() -> None:
+    """However long it is away."""
+    cemetery = Cemetery()
+    cemetery.producer.reachable.clear()
+    receipt = cemetery.submit([PLAIN], seconds=None)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(receipt), 0.05)
+    assert cemetery.settled == 0
+    cemetery.producer.reachable.set()
+    assert (await receipt).acked
+    assert cemetery.settled == 1
 
 
 async def test_bytes_are_held_until_kafka_has_answered() -> None:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ingest import reception
 from ingest.envelope import is_date_time
-from ingest_http import reception
-from ingest_http.reception import Receptions
+from ingest.reception import Receptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ Headers are named as Kafka Connect names them, so that the same tools read both
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ingest.accumulator import header_bytes
 
@@ -15,11 +15,30 @@ if TYPE_CHECKING:
 
     from ingest.producer import Header, Producer
     from ingest.receipt import Receipt
-    from ingest_http.batch import Reject
 
 STAGE_DECODE = "VALUE_CONVERTER"
 """Connect's word for what cannot be read; its word for what Kafka refused is next."""
 STAGE_PRODUCE = "KAFKA_PRODUCE"
+
+
+class Rejection(Protocol):
+    """An event that can never succeed, as far as its dead letter is concerned."""
+
+    @property
+    def event(self) -> bytes:
+        """Its original bytes, or the first ones of them."""
+
+    @property
+    def original_bytes(self) -> int | None:
+        """How many it had where `event` was cut; None: `event` is whole."""
+
+    @property
+    def code(self) -> str:
+        """A stable word of the contract."""
+
+    @property
+    def detail(self) -> str:
+        """For people; never values."""
 
 
 class DeadLetters:
@@ -36,11 +55,11 @@ class DeadLetters:
 
     def submit(
         self,
-        rejects: Sequence[Reject],
+        rejects: Sequence[Rejection],
         common: list[Header],
         *,
         timestamp_ms: int,
-        deadline: float,
+        deadline: float | None,
         on_settled: Callable[[], None],
     ) -> Receipt:
         """Write the original bytes of ``rejects``, cut to what the topic takes.
@@ -49,7 +68,8 @@ class DeadLetters:
             rejects: the events.
             common: the headers that they share, see `common_headers`.
             timestamp_ms: the time of receipt.
-            deadline: when the receipt must be answered, on the event loop's clock.
+            deadline: when the receipt must be answered, on the event loop's clock; None: when
+                Kafka has taken them, or refused them for good.
             on_settled: called when none of their bytes are held any more.
         """
         limit = self._producer.value_limit(self._topic)
@@ -68,17 +88,20 @@ class DeadLetters:
         )
 
 
-def common_headers(topic: str, source: str, received: bytes, request_id: str) -> list[Header]:
-    """What the rejects of one request share."""
-    return [
+def common_headers(topic: str, source: str, received: bytes, request_id: str = "") -> list[Header]:
+    """What the rejects of one request share; without a request there is no id of it."""
+    headers = [
         ("__connect.errors.topic", topic.encode()),
         ("ingest.source", source.encode()),
         ("ingest.received", received),
-        ("ingest.request.id", request_id.encode()),
     ]
+    if request_id:
+        headers.append(("ingest.request.id", request_id.encode()))
+    return headers
 
 
-def _letter(reject: Reject, common: list[Header], limit: int) -> tuple[bytes, list[Header]]:
+def _letter(reject: Rejection, common: list[Header], limit: int) -> tuple[bytes, list[Header]]:
+    event, original_bytes = reject.event, reject.original_bytes
     stage = STAGE_PRODUCE if reject.code == "refused_by_kafka" else STAGE_DECODE
     headers = [
         *common,
@@ -86,8 +109,10 @@ def _letter(reject: Reject, common: list[Header], limit: int) -> tuple[bytes, li
         ("__connect.errors.exception.class.name", reject.code.encode()),
         ("__connect.errors.exception.message", reject.detail.encode()),
     ]
-    if len(reject.event) + header_bytes(headers) <= limit:
-        return reject.event, headers
+    if original_bytes is None:
+        if len(event) + header_bytes(headers) <= limit:
+            return event, headers
+        original_bytes = len(event)
     headers.append(("ingest.truncated", b"true"))
-    headers.append(("ingest.original_bytes", b"%d" % len(reject.event)))
-    return reject.event[: max(0, limit - header_bytes(headers))], headers
+    headers.append(("ingest.original_bytes", b"%d" % original_bytes))
+    return event[: max(0, limit - header_bytes(headers))], headers
