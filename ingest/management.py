@@ -32,6 +32,7 @@ class Management:
         drain: has it begin to.
         now: the clock that `Seat.heard_at` is read on.
         counters: the directory that workers count in.
+        look: brings up to date what the parent itself counts, before anything is told.
     """
 
     def __init__(  # noqa: PLR0913 - what it asks of its service, all by name
@@ -45,6 +46,7 @@ class Management:
         drain: Callable[[str], None],
         now: Callable[[], float],
         counters: Path,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._service = service
         self._seats = seats
@@ -53,6 +55,7 @@ class Management:
         self._is_draining = is_draining
         self._drain = drain
         self._now = now
+        self._look = look
         self._registry = metrics.shared_registry(counters)
         self._registry.register(StatusCollector(seats, config))
         self._runner: web.AppRunner | None = None
@@ -83,6 +86,7 @@ class Management:
         return _json(200 if found.ready else 503, found)
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        self._look()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         body = encode(self._registry)
         return web.Response(body=body, headers={"Content-Type": content_type})

@@ -12,6 +12,7 @@ import asyncio
 import resource
 import shutil
 import signal
+import socket
 import tempfile
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -22,14 +23,15 @@ from structlog import get_logger
 
 from ingest import log as logs
 from ingest import metrics
-from ingest.listening import address_of, bind
+from ingest.datagrams import effective_buffer
+from ingest.endpoint import Endpoint
+from ingest.listening import address_of
 from ingest.management import Management
 from ingest.reload import Reloads
 from ingest.slot import PROCESSES, Crew, Slot, signals_held_back
 from ingest.worker import Order
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable, Mapping
 
     from ingest.config_change import Change
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+WATCH_SECONDS = 1.0
+"""How often the parent looks at the sockets that it keeps."""
 MARGIN_SECONDS = 3.0
 """How much longer than they may workers can take to end, before they are killed."""
 
@@ -51,7 +55,7 @@ class Service:
         settings: the section [service].
         config: the whole configuration; pickled on its way to the workers.
         make: a module-level coroutine function that builds a worker's front from ``config``.
-        listeners: name -> address to listen on.
+        listeners: name -> where to listen.
         management: address of the management port.
         workers: how many worker processes.
         reload: reads the configuration anew, and tells what of it takes effect beside the one in
@@ -59,6 +63,8 @@ class Service:
         about: what ``/status`` says of a configuration.
         warnings: what to warn of with a configuration, whenever it takes effect: event -> what to
             do about it.
+        watch: given the sockets of each listener, makes what looks at them now and then, and a last
+            time when all workers have ended; it is given the configuration in force.
     """
 
     def __init__(  # noqa: PLR0913 - the options of one service, all by name
@@ -68,12 +74,13 @@ class Service:
         settings: ServiceSettings,
         config: Any,
         make: Callable[[Any], Awaitable[Front]],
-        listeners: Mapping[str, str],
+        listeners: Mapping[str, Endpoint],
         management: str,
         workers: int,
         reload: Callable[[Any], Change[Any]] | None = None,
         about: Callable[[Any], Mapping[str, Any]] | None = None,
         warnings: Callable[[Any], Mapping[str, str]] | None = None,
+        watch: Callable[[Mapping[str, list[socket.socket]]], Callable[[Any], None]] | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -84,6 +91,8 @@ class Service:
         self._reloads = Reloads(
             name, config, reload, about or (lambda _: {}), warnings or (lambda _: {})
         )
+        self._make_watch = watch
+        self._watch: Callable[[Any], None] = lambda _: None
         self._slots: list[Slot] = []
         self._draining = False
         self._signals = 0
@@ -114,37 +123,55 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         self._reloads.warn()
-        (management_socket,) = self._bind("management", self._management_address, 1)
+        management_at = Endpoint(self._management_address)
+        (management_socket,) = self._bind("management", management_at, 1)
         bound = {
-            name: self._bind(name, address, self._workers)
-            for name, address in self._listeners.items()
+            name: self._bind(name, endpoint, self._workers)
+            for name, endpoint in self._listeners.items()
         }
-        listeners = {name: address_of(sockets[0]) for name, sockets in bound.items()}
+        about = _about_sockets(bound)
+        if self._make_watch is not None:
+            self._watch = self._make_watch(bound)
         management = Management(
             self._name,
             seats=self._seats,
             config=lambda: self._reloads.status,
-            about=lambda: {"listeners": listeners, **self._reloads.about},
+            about=lambda: {**about, **self._reloads.about},
             is_draining=lambda: self._draining,
             drain=self._drain,
             now=loop.time,
             counters=directory,
+            look=self._look,
         )
         await management.open(management_socket)
         self._start_workers(directory, bound)
         reloading = loop.create_task(self._reloads.run(self._slots, lambda: self._draining))
+        watching = loop.create_task(self._look_now_and_then())
         drained = await asyncio.gather(*(slot.ended for slot in self._slots))
         reloading.cancel()
+        watching.cancel()
+        self._look()
+        for name, endpoint in self._listeners.items():
+            endpoint.release(bound[name])
         await management.close()
         log.info("stopped", nothing_dropped=all(drained))
         return 0 if all(drained) else 1
 
-    def _bind(self, name: str, address: str, count: int) -> list[socket.socket]:
+    def _look(self) -> None:
+        self._watch(self._reloads.config)
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self._look()
+
+    def _bind(self, name: str, endpoint: Endpoint, count: int) -> list[socket.socket]:
         try:
-            sockets = bind(address, count)
+            sockets = endpoint.bind(count)
         except OSError as error:
-            log.error("cannot_bind", listener=name, address=address)  # noqa: TRY400
+            log.error("cannot_bind", listener=name, address=endpoint.address)  # noqa: TRY400
             raise OSError(error.errno, error.strerror) from error
+        endpoint.warn(name, sockets)
         log.info("listening", listener=name, address=address_of(sockets[0]))
         return sockets
 
@@ -183,6 +210,17 @@ class Service:
     def _kill(self) -> None:
         for slot in self._slots:
             slot.kill()
+
+
+def _about_sockets(bound: Mapping[str, list[socket.socket]]) -> dict[str, Any]:
+    """What ``/status`` says of the listeners."""
+    buffers = {
+        name: effective_buffer(sockets[0])
+        for name, sockets in bound.items()
+        if sockets[0].type == socket.SOCK_DGRAM
+    }
+    listeners = {name: address_of(sockets[0]) for name, sockets in bound.items()}
+    return {"listeners": listeners, **({"receive_buffer_bytes": buffers} if buffers else {})}
 
 
 def _raise_open_file_limit() -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 import socket
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -117,9 +118,9 @@ class Slot:
         """Have the worker drain and end; it is not replaced any more."""
         self._order = order
         self._ordered.set()
-        for sockets in self._sockets.values():
-            for sock in sockets:  # the worker's own copies are the last ones now
-                sock.close()
+        for sock in chain.from_iterable(self._sockets.values()):
+            if sock.type == socket.SOCK_STREAM:  # the worker's own copies are the last ones now;
+                sock.close()  # of the others the kernel's drops are counted to the end
         self._pass_on()
 
     def kill(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 import uuid
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,7 @@ from deploy.local.errors import NoRealKafka
 from loadtest.gateway import Gateway
 from loadtest.ledger import Book, Verdict, read_back, verdict
 from loadtest.sender import Amount, Sender
+from tests import rsyslog
 from tests.memory_producer import Record
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
     from deploy.local import Cluster
     from deploy.local.cluster import Node
 
-pytest.register_assert_rewrite("tests.http_door")  # its checks are read in failures like ours
+# The checks in these are read in failures like ours.
+pytest.register_assert_rewrite("tests.http_door", "tests.syslog_gateway")
+from tests.syslog_gateway import CheckedGateway  # noqa: E402 - not before it is registered
 
 MARKERS = {
     "mock_kafka": "kafka",
@@ -279,6 +283,43 @@ def start_gateway() -> Iterator[Callable[..., Gateway]]:
 def _check_books(gateway: Gateway) -> None:
     if gateway.process.running:  # else the test itself has ended it, and has looked before
         gateway.wait_until_at_rest()
+
+
+@pytest.fixture
+def start_syslog_gateway() -> Iterator[Callable[..., CheckedGateway]]:
+    """Starts syslog gateways; see `CheckedGateway`. Their books must add up in the end."""
+    with ExitStack() as stack:
+
+        def start(
+            servers: str, listeners: Any, settings: Any = None, *, wait: bool = True
+        ) -> CheckedGateway:
+            made = CheckedGateway(servers, listeners, settings, wait=wait)
+            gateway = stack.enter_context(made)
+            stack.callback(_check_syslog_books, gateway)
+            return gateway
+
+        yield start
+
+
+def _check_syslog_books(gateway: CheckedGateway) -> None:
+    if gateway.process.running:  # else the test itself has ended it
+        gateway.check_books()
+
+
+@pytest.fixture
+def start_rsyslogd() -> Callable[..., rsyslog.Rsyslogd]:
+    """Makes an rsyslogd of the test's own that forwards to a gateway; see `rsyslog.Rsyslogd`."""
+    missing = rsyslog.missing()
+    if missing:
+        pytest.skip(missing)
+    return rsyslog.Rsyslogd
+
+
+@pytest.fixture
+def logger_program() -> None:
+    """The ``logger`` of util-linux must be there."""
+    if shutil.which("logger") is None:
+        pytest.skip("needs the logger of util-linux: apt-get install bsdutils")
 
 
 class TimedSender(Sender):

@@ -23,6 +23,7 @@ import msgspec
 
 from ingest import metrics
 from ingest.config_change import Change
+from ingest.endpoint import Endpoint
 from ingest.errors import ConfigError
 from ingest.listening import accept_all, refuse_newcomers
 from ingest.service import Service
@@ -224,7 +225,7 @@ def main() -> int:
         settings=settings,
         config=config,
         make=make,
-        listeners={"toy": config.listen},
+        listeners={"toy": Endpoint(config.listen)},
         management=config.management,
         workers=config.workers,
         reload=reload if config.file else None,

@@ -1,0 +1,1 @@
+"""The syslog front door: UDP, TCP, TLS, RELP and unix sockets, into Kafka."""

@@ -1,0 +1,148 @@
+"""What one worker of the syslog front door is made of, and how it opens and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ingest.dead_letter import DeadLetters
+from ingest.kafka_producer import KafkaProducer
+from ingest.reception import Receptions
+from ingest.status import WorkerStatus
+from ingest_syslog.intake import Intake, Routes
+from ingest_syslog.listener import DatagramListener, StreamListener, context_of
+from ingest_syslog.pressure import Pressure
+from ingest_syslog.publish import Publisher, Road
+from ingest_syslog.rules import Rules, When, facility_number, severity_number
+from ingest_syslog.translate import Translator
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    from ingest_syslog.config import SyslogConfig
+    from ingest_syslog.settings import ListenerSettings, WhenSettings
+
+FLUSH_SECONDS = 1.0
+"""How long the last answers and dead letters may take."""
+
+
+class SyslogFront:
+    """A worker; see `ingest.worker.Front`.
+
+    Args:
+        config: the whole configuration of the service.
+    """
+
+    def __init__(self, config: SyslogConfig) -> None:
+        letters = config.dead_letter
+        self._loop = asyncio.get_running_loop()
+        self._pressure = Pressure(config.limits.inflight_bytes)
+        self._producer = KafkaProducer(config.kafka, config.topics, config.topics_written())
+        keep = DeadLetters(self._producer, letters.topic) if letters.mode == "on" else None
+        self._publisher = Publisher(self._producer, keep, self._pressure)
+        self._roads: dict[str, Road] = {}
+        translator, receptions = Translator(), Receptions()
+        routes = self._routes(config)
+        self._intakes = {
+            each.name: Intake(each, routes[each.name], translator, self._publisher, receptions)
+            for each in config.syslog.listeners
+        }
+        self._listeners = {each.name: self._listener(each) for each in config.syslog.listeners}
+
+    def _listener(self, settings: ListenerSettings) -> StreamListener | DatagramListener:
+        kind = DatagramListener if settings.protocol == "udp" else StreamListener
+        return kind(settings, self._intakes[settings.name], self._pressure)
+
+    def _routes(self, config: SyslogConfig) -> dict[str, Routes]:
+        """Where the messages of each listener go."""
+        roads = {
+            name: Road(name, config.sources[name], self._pressure) for name in config.used_sources()
+        }
+        self._roads = roads
+        rules = Rules([(when_of(rule.when), rule.source) for rule in config.syslog.rules])
+        return {
+            each.name: Routes(roads, rules.for_listener(each.name, each.source))
+            for each in config.syslog.listeners
+        }
+
+    async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        """Connect to Kafka behind the scenes, and take messages."""
+        self._producer.start()
+        for name, listener in self._listeners.items():
+            listener.open(sockets[name])
+
+    async def reload(self, config: SyslogConfig) -> None:
+        """Take the sources, rules and certificates of ``config``; all of them or none."""
+        for each in config.syslog.listeners:
+            context_of(each.tls)
+        routes = self._routes(config)
+        self._producer.follow(config.topics_written())
+        for each in config.syslog.listeners:
+            self._intakes[each.name].use(routes[each.name])
+            self._listeners[each.name].use(each.tls)
+
+    def status(self) -> WorkerStatus:
+        """How it is just now."""
+        connected = self._producer.connected
+        reasons = [] if connected else ["kafka_unreachable" if connected is False else "starting"]
+        return WorkerStatus(
+            pid=os.getpid(),
+            reasons=reasons,
+            degraded=self._producer.problems,
+            kafka_up=bool(connected),
+            inflight_bytes=self._pressure.budget.used_bytes,
+            connections={
+                name: len(listener)
+                for name, listener in self._listeners.items()
+                if isinstance(listener, StreamListener)
+            },
+        )
+
+    def drain(self) -> None:
+        """Go on: syslog has no way to tell a sender that its connection ends soon."""
+
+    async def close(self, deadline: float) -> int:
+        """Take what is queued, close the listeners, wait for Kafka, answer, flush.
+
+        Returns:
+            How many messages nobody has any more.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline - FLUSH_SECONDS):
+                await asyncio.gather(*(each.close() for each in self._listeners.values()))
+                while self._publisher.open:
+                    await asyncio.sleep(0.01)
+        for listener in self._listeners.values():
+            listener.finish()
+        await asyncio.gather(*(each.abort(FLUSH_SECONDS) for each in self._listeners.values()))
+        await self._producer.stop(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
+        return self._publisher.dropped
+
+
+def when_of(when: WhenSettings) -> When:
+    """The conditions of a rule as they are looked at."""
+    facility, severity = _listed(when.facility), when.severity_at_least
+    listener = _listed(when.listener)
+    return When(
+        facility=None if facility is None else frozenset(map(facility_number, facility)),
+        severity_at_least=None if severity is None else severity_number(severity),
+        app_name=_listed(when.app_name),
+        host=_listed(when.host),
+        peer=_listed(when.peer),
+        listener=None if listener is None else frozenset(listener),
+    )
+
+
+def _listed(value: str | list[str] | None) -> tuple[str, ...] | None:
+    """One value or several as several."""
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+async def make(config: SyslogConfig) -> SyslogFront:
+    """Build a worker on its event loop."""
+    return SyslogFront(config)

@@ -1,0 +1,84 @@
+"""Backpressure: who must stop reading, because too much of what was read is not yet in Kafka.
+
+Everybody stops at the high watermark of the budget and goes on at the low one. Before that, a
+source whose topic is stuck stops those who send to it, and nobody else: it may hold as much as it
+leaves free (see `ingest.inflight`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ingest.inflight import Budget
+
+if TYPE_CHECKING:
+    from ingest.inflight import Holder
+
+LOW_SHARE = 0.7
+"""Who stopped for one source goes on when it holds no more than this share of its allowance."""
+
+
+class Reader(Protocol):
+    """What reads from the network."""
+
+    def hold(self) -> None:
+        """Read no more, until released as often as held."""
+
+    def release(self) -> None:
+        """Take one `hold` back."""
+
+
+class Pressure:
+    """The budget of a worker, and who waits for it.
+
+    Args:
+        limit_bytes: of the budget.
+
+    Attributes:
+        budget: bytes accepted but not yet acked.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.budget = Budget(limit_bytes, on_pause=self._pause, on_resume=self._resume)
+        self._readers: set[Reader] = set()
+        self._waiting: dict[Holder, set[Reader]] = {}
+
+    def enter(self, reader: Reader) -> None:
+        """A reader begins."""
+        self._readers.add(reader)
+        if self.budget.paused:
+            reader.hold()
+
+    def leave(self, reader: Reader) -> None:
+        """A reader has ended: it is not called any more."""
+        self._readers.discard(reader)
+        for waiting in self._waiting.values():
+            waiting.discard(reader)
+
+    def brought(self, reader: Reader, holder: Holder) -> None:
+        """``reader`` has just brought something for ``holder``: may it go on?"""
+        if not self.budget.exceeds_share(holder) or reader not in self._readers:
+            return
+        waiting = self._waiting.setdefault(holder, set())
+        if reader not in waiting:
+            waiting.add(reader)
+            reader.hold()
+
+    def settled(self, holder: Holder) -> None:
+        """``holder`` has less than before."""
+        waiting = self._waiting.get(holder)
+        if waiting is None:
+            return
+        free = self.budget.limit_bytes - self.budget.used_bytes
+        if holder.held_bytes <= LOW_SHARE * free:
+            del self._waiting[holder]
+            for reader in waiting:
+                reader.release()
+
+    def _pause(self) -> None:
+        for reader in tuple(self._readers):
+            reader.hold()
+
+    def _resume(self) -> None:
+        for reader in tuple(self._readers):
+            reader.release()

@@ -1,0 +1,302 @@
+"""The usual messages, spliced into their envelopes from their own bytes, a whole read at a time.
+
+A message is usual when its bytes can stand in JSON as they are, its header is canonical, and its
+status is ``ok``. One regular expression cuts all messages of a read: a call for each, and a string
+object for each part, would cost several times as much. Whatever is not usual is left to
+`ingest_syslog.parse`, which is right for everything, and whose results these are for the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from ingest.envelope import is_date_time
+from ingest_syslog.seal import json_text
+from ingest_syslog.structured_data import read_structured_data
+from ingest_syslog.timestamp import read_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ingest_syslog.message import Clock
+
+REMEMBERED = 4096
+"""So many minutes, dates and shapes of structured data are remembered: hostile ones are endless."""
+INDICES = 1000
+"""The most messages that are worked on at once, before others get their turn."""
+
+_ISO = rb"(([0-9T:-]{16}):[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d))"
+_FIELD, _NILABLE = rb'([^ "]+) ', rb'(?:-|([^ "]+)) '
+_ELEMENTS = rb"(?:-|\[([^\]]*(?:\]\[[^\]]*)*)\])"
+_RFC5424 = rb"1 " + _ISO + rb" (?!- )" + _FIELD + _NILABLE * 3 + _ELEMENTS + rb" (.+)"
+_BSD = rb"([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d)"
+_TAG = rb'([A-Za-z][^ "\[\]:]*)(?:\[([^ "\]\[]+)\])?: (.+)'
+_RFC3164 = rb"(?:" + _BSD + rb"|" + _ISO + rb') ([A-Za-z0-9][^ "\[\]:/]*) ' + _TAG
+_PLAIN = bytes(0 if byte < 0x20 and byte != 0x0A else byte for byte in range(256))
+"""What leaves bytes as they are, but for control characters, which JSON wants escaped."""
+_BOM = b"\xef\xbb\xbf"
+
+_INDEX = tuple(b'%d","time":"' % index for index in range(INDICES))
+_PRI = {
+    b"%d" % number: b'","data":{"facility":%d,"severity":%d,"timestamp":"'
+    % (number >> 3, number & 7)
+    for number in range(192)
+}
+_SUBJECT, _HOSTNAME, _APP_NAME = b'","subject":"', b'","hostname":"', b'","app_name":"'
+_RFC5424_END = b',"format":"rfc5424","status":"ok"}}'
+_RFC3164_END = b',"format":"rfc3164","status":"ok"}}'
+_PROCID, _MSGID, _MESSAGE, _QUOTE = b'","procid":"', b'","msgid":"', b'","message":"', b'"'
+
+
+class Read(NamedTuple):
+    """The messages of one read, at most `INDICES`, and what they share.
+
+    Attributes:
+        frames: the messages, none empty.
+        peers: who sent each: an IP address, or ``unix``.
+        tails: for each its peer and listener, as they follow the text of the message:
+            ``","peer":"192.0.2.1","listener":"tcp"``.
+        start: how the values begin; see `ingest_syslog.seal.start_of`.
+        received: the time of receipt, RFC 3339.
+        clock: see `Clock`.
+        route: (PRI, app name, host, position) -> how the value begins; None: always ``start``.
+    """
+
+    frames: Sequence[bytes]
+    peers: Sequence[str]
+    tails: Sequence[bytes]
+    start: bytes
+    received: bytes
+    clock: Clock
+    route: Callable[[bytes, bytes, bytes, int], bytes] | None = None
+
+
+class Spliced(NamedTuple):
+    """The record values and keys of a read, by position; ``None`` for what was not usual."""
+
+    values: list[Any]
+    keys: list[Any]
+
+
+class Lines:
+    """Messages as the lines of one buffer, which a regular expression can go through at once.
+
+    Args:
+        frames: all messages of a read.
+        positions: which of them to take.
+    """
+
+    def __init__(self, frames: Sequence[bytes], positions: Sequence[int]) -> None:
+        lines = frames if len(positions) == len(frames) else [frames[at] for at in positions]
+        buffer = b"\n".join(lines)
+        if buffer.count(b"\n") >= len(lines):  # an empty line is matched as what is not usual
+            lines = [b"" if b"\n" in line else line for line in lines]
+            buffer = b"\n".join(lines)
+        self.lines = lines
+        self.buffer = buffer
+        self.ascii = buffer.isascii()
+        self.odd = b"\\" in buffer or buffer.translate(_PLAIN) != buffer or not self._utf8()
+
+    def _utf8(self) -> bool:
+        try:
+            return self.ascii or bool(self.buffer.decode())
+        except UnicodeDecodeError:
+            return False
+
+    def cut(self, pattern: Pattern) -> list[tuple[bytes, ...]]:
+        """The parts of each line; all empty where it does not match."""
+        found: list[tuple[bytes, ...]] = pattern.quick.findall(self.buffer)
+        if len(found) != len(self.lines):  # a part went on in the next line
+            found = pattern.strict.findall(self.buffer)
+        return found
+
+
+class Pattern:
+    """A pattern for lines, each of which is matched exactly once.
+
+    Attributes:
+        quick: its parts may go on in the next line; it costs less.
+        strict: they may not.
+    """
+
+    def __init__(self, header: bytes) -> None:
+        line = rb"^(?:<(\d{1,3})>%b|.*)$"
+        self.quick = re.compile(line % header, re.MULTILINE)
+        self.strict = re.compile(line % header.replace(b"[^", b"[^\\n"), re.MULTILINE)
+
+
+RFC5424, RFC3164 = Pattern(_RFC5424), Pattern(_RFC3164)
+
+
+class Splicer:
+    """Splices the usual messages; remembers dates and the shapes of structured data."""
+
+    def __init__(self) -> None:
+        self._minutes: set[bytes] = set()
+        self._dates: dict[bytes, bytes] = {}
+        self._shapes: dict[bytes, bytes | None] = {}
+        self._today: Any = None
+
+    def rfc5424(self, read: Read, positions: Sequence[int], into: Spliced) -> list[int]:
+        """Splice what is usual among the messages at ``positions``; where the others are."""
+        start, route = read.start, read.route
+        tails, values, keys = read.tails, into.values, into.keys
+        join, minutes, shapes, pris = b"".join, self._minutes, self._shapes, _PRI
+        lines, left = Lines(read.frames, positions), []
+        odd, ascii_ = lines.odd, lines.ascii
+        for at, (pri, stamp, minute, host, app_name, procid, msgid, elements, text) in zip(
+            positions, lines.cut(RFC5424), strict=True
+        ):
+            if pri not in pris or (minute not in minutes and not self._minute(minute)):
+                left.append(at)
+                continue
+            members = _MESSAGE
+            if elements:
+                parts = elements.split(_QUOTE)
+                names = _QUOTE.join(parts[::2])
+                shape = shapes.get(names) or self._shape(names, parts[::2])
+                told = parts[1::2]
+                if shape is None or (b"]" in elements and b"]" in b"".join(told)):
+                    left.append(at)
+                    continue
+                members = shape % tuple(told)
+            if odd or not ascii_ or _QUOTE in text:
+                escaped = _escaped(read.frames[at], text, odd=odd)
+                if escaped is None:
+                    left.append(at)
+                    continue
+                text = escaped  # noqa: PLW2901 - for JSON
+            keys[at] = host
+            values[at] = join(
+                (
+                    start if route is None else route(pri, app_name, host, at),
+                    _INDEX[at],
+                    stamp,
+                    _SUBJECT,
+                    host,
+                    pris[pri],
+                    stamp,
+                    _HOSTNAME,
+                    host,
+                    _APP_NAME if app_name else b"",
+                    app_name,
+                    _PROCID if procid else b"",
+                    procid,
+                    _MSGID if msgid else b"",
+                    msgid,
+                    members,
+                    text,
+                    tails[at],
+                    _RFC5424_END,
+                )
+            )
+        return left
+
+    def rfc3164(self, read: Read, positions: Sequence[int], into: Spliced) -> list[int]:
+        """Splice what is usual among the messages at ``positions``; where the others are."""
+        start, received, route = read.start, read.received, read.route
+        tails, values, keys = read.tails, into.values, into.keys
+        join, minutes, dates, pris = b"".join, self._minutes, self._dates_of(read.clock), _PRI
+        lines, left = Lines(read.frames, positions), []
+        odd, ascii_ = lines.odd, lines.ascii
+        for at, (pri, date, stamp, minute, host, app_name, procid, text) in zip(
+            positions, lines.cut(RFC3164), strict=True
+        ):
+            time, whole = stamp, stamp
+            if date:
+                time, whole = received, dates.get(date) or self._date(date, read.clock)
+            elif minute not in minutes and not self._minute(minute):
+                whole = b""
+            if pri not in pris or not whole:
+                left.append(at)
+                continue
+            if odd or not ascii_ or _QUOTE in text:
+                escaped = _escaped(read.frames[at], text, odd=odd)
+                if escaped is None:
+                    left.append(at)
+                    continue
+                text = escaped  # noqa: PLW2901 - for JSON
+            keys[at] = host
+            values[at] = join(
+                (
+                    start if route is None else route(pri, app_name, host, at),
+                    _INDEX[at],
+                    time,
+                    _SUBJECT,
+                    host,
+                    pris[pri],
+                    whole,
+                    _HOSTNAME,
+                    host,
+                    _APP_NAME,
+                    app_name,
+                    _PROCID if procid else b"",
+                    procid,
+                    _MESSAGE,
+                    text,
+                    tails[at],
+                    _RFC3164_END,
+                )
+            )
+        return left
+
+    # What is remembered.
+
+    def _minute(self, minute: bytes) -> bool:
+        """Whether a date and minute exist."""
+        if not is_date_time(b'"%b:00Z"' % minute) or minute.startswith(b"0000"):
+            return False
+        if len(self._minutes) >= REMEMBERED:
+            self._minutes.clear()
+        self._minutes.add(minute)
+        return True
+
+    def _dates_of(self, clock: Clock) -> dict[bytes, bytes]:
+        """Date without a year -> RFC 3339; which year that is depends on today's date."""
+        today = (clock.now.date(), clock.zone)
+        if today != self._today or len(self._dates) >= REMEMBERED:
+            self._today = today
+            self._dates.clear()
+        return self._dates
+
+    def _date(self, date: bytes, clock: Clock) -> bytes:
+        """A date as RFC 3339; empty where it is not usual."""
+        found = read_timestamp(date.decode(), 0, clock)
+        usual = found.text is not None and not found.reason and found.end == len(date)
+        text = self._dates[date] = found.text.encode() if usual and found.text else b""
+        return text
+
+    def _shape(self, names: bytes, pieces: Sequence[bytes]) -> bytes | None:
+        """Structured data as JSON, with ``%b`` in place of its values; None: not usual."""
+        shape = _template(pieces) if b"%" not in names and b"\\" not in names else None
+        if len(self._shapes) >= REMEMBERED:
+            self._shapes.clear()
+        self._shapes[names] = shape
+        return shape
+
+
+def _template(pieces: Sequence[bytes]) -> bytes | None:
+    try:
+        text = (b"[%b]" % b'"%b"'.join(pieces)).decode()
+    except UnicodeDecodeError:
+        return None
+    found = read_structured_data(text, 0)
+    if found.elements is None or found.reason or found.end != len(text):
+        return None
+    return b'","structured_data":%b,"message":"' % msgspec.json.encode(found.elements)
+
+
+def _escaped(frame: bytes, text: bytes, *, odd: bool) -> bytes | None:
+    """The text of a message as JSON has it; None where it is not alone in being unusual."""
+    if odd:
+        head = frame[: len(frame) - len(text)]
+        if b"\\" in head or head.translate(_PLAIN) != head or b"\n" in frame:
+            return None
+    try:
+        decoded = frame.decode()[-1:] and text.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if text.startswith(_BOM) else json_text(decoded)

@@ -1,0 +1,380 @@
+"""The asyncio side of TCP, TLS and unix streams: one connection of a sender."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from structlog import get_logger
+
+from ingest import metrics
+from ingest_syslog.framing import Framed, Framer, FramingError
+from ingest_syslog.intake import Taken
+from ingest_syslog.publish import Countdown, Origin
+from ingest_syslog.relp import Batch, RelpError, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ingest_syslog.identity import Identity
+    from ingest_syslog.intake import Intake
+    from ingest_syslog.settings import ListenerSettings
+
+log = get_logger(__name__)
+
+TURN_FRAMES = 1000
+"""So many frames of one read are worked on before others have their turn on the event loop."""
+_CLIENT_HELLO = b"\x16\x03"
+"""How TLS begins (RFC 8446, section 5.1): a handshake record, of any version 3."""
+
+
+class Host(Protocol):
+    """What a connection asks of its listener."""
+
+    settings: ListenerSettings
+    intake: Intake
+    identity: Identity | None
+    draining: bool
+
+    def entered(self, connection: Connection) -> None:
+        """A connection has its transport."""
+
+    def left(self, connection: Connection) -> None:
+        """A connection is gone."""
+
+    def hint(self, event: str, advice: str) -> None:
+        """Say something about senders, once."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection; see `ingest.accepting.Accepted` and `ingest_syslog.pressure.Reader`.
+
+    Args:
+        host: its listener.
+        sock: accepted, non-blocking.
+        address: of the sender.
+    """
+
+    def __init__(self, host: Host, sock: socket.socket, address: str) -> None:
+        self.address = address
+        self.is_closed_by_us = False
+        self.is_tls = False
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self.idle_since = self._loop.time()
+        self.partial_since: float | None = None
+        self._arriving: socket.socket | None = sock
+        self._transport: asyncio.Transport | None = None
+        self._holds = 0
+        self._begun = False  # whether anything was received
+        self._rest: list[Callable[[], None]] = []  # what was received and waits for its turn
+
+    # What the acceptor asks.
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether it has no transport yet."""
+        return self._arriving is not None
+
+    def is_waiting(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return self.is_arriving or not (self.has_partial or self.unacked or self._rest)
+
+    @property
+    def has_partial(self) -> bool:
+        """Whether a frame has begun and is not complete."""
+        raise NotImplementedError
+
+    @property
+    def unacked(self) -> int:
+        """How many frames wait for their acknowledgement; 0 where there is none."""
+        return 0
+
+    def force_close(self) -> None:
+        """Close it at once, also while it arrives."""
+        self.is_closed_by_us = True
+        if self._transport is not None:
+            self._transport.abort()
+        elif self._arriving is not None:
+            with suppress(OSError):
+                self._arriving.shutdown(socket.SHUT_RDWR)
+
+    def never_made(self) -> None:
+        """Let go of the socket."""
+        if self._arriving is not None:
+            self._arriving.close()
+
+    # What asyncio tells.
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin, if the sender's certificate allows it."""
+        self._arriving = None
+        self._transport = transport
+        if self.is_closed_by_us:
+            transport.abort()
+            return
+        tls = transport.get_extra_info("ssl_object")
+        self.is_tls = tls is not None
+        self.idle_since = self._loop.time()
+        identity = self._host.identity
+        if tls is not None and identity is not None and not _is_admitted(tls, identity):
+            self._host.hint("certificate_not_allowed", "see tls.allowed_names of the listener")
+            self.close_for("certificate")
+            return
+        self._host.entered(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was read."""
+        self.idle_since = self._loop.time()
+        if not self._begun:
+            self._begun = True
+            if data.startswith(_CLIENT_HELLO) and not self.is_tls:
+                self._host.hint("tls_on_a_plain_port", "give the listener tls, or send without it")
+                self.close_for("tls_on_a_plain_port")
+                return
+        if self.is_closed_by_us:
+            return
+        self.feed(data)
+        self.partial_since = None if not self.has_partial else self.partial_since or self.idle_since
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over; what was received whole is published all the same."""
+        del exc
+        self.ended()
+        self._host.left(self)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the stream."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The stream has ended."""
+
+    def finish(self) -> None:
+        """The service ends: have the sender end the connection."""
+        raise NotImplementedError
+
+    # Backpressure.
+
+    def hold(self) -> None:
+        """Read no more, until released as often."""
+        self._holds += 1
+        if self._holds == 1 and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Take one `hold` back."""
+        self._holds -= 1
+        if self._holds == 0 and self._transport is not None and not self._transport.is_closing():
+            now = self._loop.time()  # the time in which nobody read is not the sender's
+            self.idle_since = now
+            self.partial_since = None if self.partial_since is None else now
+            self._transport.resume_reading()
+
+    @property
+    def held(self) -> bool:
+        """Whether it does not read."""
+        return self._holds > 0
+
+    def in_turns(self, work: list[Callable[[], None]]) -> None:
+        """Do the first piece of work now, and one more at each turn of the event loop."""
+        if self._rest:
+            self._rest += work
+            return
+        work[0]()
+        if len(work) > 1:
+            self._rest = work[1:]
+            self.hold()
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._rest.pop(0)()
+        if self._rest:
+            self._loop.call_soon(self._next_turn)
+        else:
+            self.release()
+
+    def close_for(self, reason: str) -> None:
+        """Close it for a reason that is counted."""
+        metrics.CONNECTIONS_CLOSED.labels(self._host.settings.name, reason).inc()
+        self.force_close()
+
+
+def _is_admitted(tls: Any, identity: Identity) -> bool:
+    return identity.admits(tls.getpeercert(), tls.getpeercert(True))
+
+
+class StreamConnection(Connection):
+    """Frames without acknowledgements: TCP, TLS and unix streams."""
+
+    def __init__(self, host: Host, sock: socket.socket, address: str) -> None:
+        super().__init__(host, sock, address)
+        self._framer = Framer(host.settings.framing, host.settings.frame_bytes)
+        self._origin = Origin(host.settings.name, self)
+        self._over = False
+
+    @property
+    def has_partial(self) -> bool:
+        """Whether a frame has begun and is not complete."""
+        return self._framer.has_partial
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the stream."""
+        try:
+            framed = self._framer.feed(data)
+        except FramingError as error:
+            self._over = True
+            self._take(error.framed)
+            self._host.hint("framing_lost", "the octet count of a frame is none: see framing")
+            self.close_for(error.code)
+            return
+        if framed.frames:
+            self.partial_since = None
+        self._take(framed)
+
+    def _take(self, framed: Framed) -> None:
+        name = self._host.settings.name
+        if framed.suspect:
+            metrics.SYSLOG_FRAMING_SUSPECT.labels(name).inc(framed.suspect)
+        frames = framed.frames
+        if not frames and not framed.empty:
+            return
+        if len(frames) <= TURN_FRAMES:
+            self._publish(Taken(frames, [self.address] * len(frames), framed.cuts, framed.empty))
+        else:
+            self.in_turns([lambda t=each: self._publish(t) for each in self._parts(framed)])  # type: ignore[misc]
+        if framed.cuts and self._host.settings.oversize == "close":
+            self._over = True
+            self.close_for("oversize")
+
+    def _parts(self, framed: Framed) -> list[Taken]:
+        parts, empty = [], framed.empty
+        for start in range(0, len(framed.frames), TURN_FRAMES):
+            frames = framed.frames[start : start + TURN_FRAMES]
+            end = start + len(frames)
+            cuts = [(at - start, size) for at, size in framed.cuts if start <= at < end]
+            parts.append(Taken(frames, [self.address] * len(frames), cuts, empty))
+            empty = 0
+        return parts
+
+    def _publish(self, taken: Taken) -> None:
+        self._host.intake.take(taken, self._origin)
+
+    def ended(self) -> None:
+        """What there is of a frame is one: its sender will not send it again."""
+        if not self._over:
+            self._over = True
+            self._take(self._framer.end())
+
+    def finish(self) -> None:
+        """Tell the sender that the connection ends, and read on until it ends its side.
+
+        TLS has no such half-close: what is on its way then is lost, as with every TCP sender.
+        """
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()
+
+
+class RelpConnection(Connection):
+    """Frames that are acknowledged when they are durable: RELP."""
+
+    def __init__(self, host: Host, sock: socket.socket, address: str) -> None:
+        super().__init__(host, sock, address)
+        self._session = Session(host.settings.frame_bytes)
+        self._origin = Origin(host.settings.name, self, resends=True)
+        self._flushing = False
+        self._unread = False
+        self._full = False
+
+    @property
+    def has_partial(self) -> bool:
+        """Whether a frame has begun and is not complete."""
+        return self._session.has_partial
+
+    @property
+    def unacked(self) -> int:
+        """How many frames wait for their acknowledgement."""
+        return self._session.unacked_frames
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin."""
+        transport.set_write_buffer_limits(high=self._host.settings.unread_ack_bytes)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: nothing more is read from it."""
+        self._unread = True
+        self.hold()
+
+    def resume_writing(self) -> None:
+        """The client has read enough of them."""
+        self._unread = False
+        self.release()
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the stream."""
+        session, failure = self._session, ""
+        try:
+            batch = session.feed(data)
+        except RelpError as error:
+            batch, failure = error.batch, error.code
+        if batch is not None:
+            self.partial_since = None
+            self._take(batch)
+        self._flush()
+        if failure:
+            self._host.hint("relp_protocol_error", failure)
+            metrics.CONNECTIONS_CLOSED.labels(self._host.settings.name, failure).inc()
+            self.is_closed_by_us = True
+            if self._transport is not None:
+                self._transport.close()
+        elif session.is_full and not self._full:
+            self._full = True
+            self.hold()
+
+    def _take(self, batch: Batch) -> None:
+        done = Countdown(lambda: self._done(batch))
+        frames = batch.frames
+        starts = range(0, len(frames), TURN_FRAMES) or range(1)
+        parts = []
+        for start in starts:
+            own = [each.rstrip(b"\r\n\0") for each in frames[start : start + TURN_FRAMES]]
+            end = start + len(own)
+            cuts = [(at - start, size) for at, size in batch.cuts if start <= at < end]
+            empty = batch.empty if start == 0 else 0
+            parts.append(Taken(own, [self.address] * len(own), cuts, empty))
+            done.one_more()
+        self.in_turns([lambda t=each: self._publish(t, done) for each in parts])  # type: ignore[misc]
+        done.one_less()
+
+    def _publish(self, taken: Taken, done: Countdown) -> None:
+        self._host.intake.take(taken, self._origin, done)
+        done.one_less()
+
+    def _done(self, batch: Batch) -> None:
+        """Every frame of a batch is durable; several answers leave together."""
+        self._session.done(batch)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        if self._full and not self._session.is_full:
+            self._full = False
+            self.release()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        transport, output = self._transport, self._session.take_output()
+        if transport is None or transport.is_closing():
+            return
+        if output:
+            transport.write(output)
+        if self._session.closing:
+            transport.close()
+
+    def finish(self) -> None:
+        """Give the answers that are due, say that the server closes, and close."""
+        self._session.drain()
+        self._flush()
