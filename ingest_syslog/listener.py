@@ -55,7 +55,7 @@ class StreamListener:
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._pressure = pressure
-        self._hinted: set[str] = set()
+        self._hinted: dict[str, float] = {}  # event -> when it may be told again
         self._sweeping: asyncio.Task[None] | None = None
         self._proxies = Networks(settings.proxy_from)
         allowed = settings.allow_from
@@ -138,10 +138,11 @@ class StreamListener:
         self._pressure.leave(connection)
         self._acceptor.left(connection)
 
-    def hint(self, event: str, advice: str) -> None:
-        """Say something about senders, once for each listener: they may be many."""
-        if event not in self._hinted:
-            self._hinted.add(event)
+    def hint(self, event: str, advice: str, again_seconds: float = float("inf")) -> None:
+        """Say something about senders, seldom: they may be many."""
+        now = self._loop.time()
+        if now >= self._hinted.get(event, now):
+            self._hinted[event] = now + again_seconds
             log.warning(event, listener=self.settings.name, advice=advice)
 
     def _make(self, sock: socket.socket, address: str) -> Connection:

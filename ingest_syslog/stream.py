@@ -26,6 +26,8 @@ log = get_logger(__name__)
 
 TURN_FRAMES = 1000
 """So many frames of one read are worked on before others have their turn on the event loop."""
+CLIENT_HINT_SECONDS = 10.0
+"""How often is told of clients that are not allowed: some of them never try again."""
 _CLIENT_HELLO = b"\x16\x03"
 """How TLS begins (RFC 8446, section 5.1): a handshake record, of any version 3."""
 
@@ -44,8 +46,8 @@ class Host(Protocol):
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
 
-    def hint(self, event: str, advice: str) -> None:
-        """Say something about senders, once."""
+    def hint(self, event: str, advice: str, again_seconds: float = float("inf")) -> None:
+        """Say something about senders, once, and no sooner than after so long again."""
 
 
 class Connection(asyncio.Protocol):
@@ -120,7 +122,8 @@ class Connection(asyncio.Protocol):
         self.idle_since = self._loop.time()
         identity = self._host.identity
         if tls is not None and identity is not None and not _is_admitted(tls, identity):
-            self._host.hint("certificate_not_allowed", "see tls.allowed_names of the listener")
+            advice = "its certificate is none of tls.allowed_names and tls.allowed_fingerprints"
+            self._host.hint("client_not_allowed", advice, again_seconds=CLIENT_HINT_SECONDS)
             self.close_for("certificate")
             return
         self._host.entered(self)
