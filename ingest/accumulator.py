@@ -81,7 +81,7 @@ class Segment:
         self.overhead = RECORD_OVERHEAD_BYTES + (0 if headers_each else header_bytes(headers))
         self.size = sum(map(len, values)) + len(values) * self.overhead
         if keys is not None:
-            self.size += sum(len(key) for key in keys if key is not None)
+            self.size += sum(map(len, filter(None, keys)))
         if headers_each is not None:
             self.size += sum(map(header_bytes, headers_each))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import islice
 from struct import unpack_from
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,17 +43,17 @@ class Partitioner:
     def __init__(self) -> None:
         self._hashes: dict[bytes, int] = {}
 
-    def partitions(self, keys: Sequence[bytes | None], count: int) -> list[int | None]:
-        """The partition of each key, of ``count``; None for records without a key."""
-        known = self._hashes
-        chosen: list[int | None] = []
-        for key in keys:
-            if key is None:
-                chosen.append(None)
-                continue
-            value = known.get(key)
-            chosen.append((self._hash(key) if value is None else value) % count)
-        return chosen
+    def partitions(self, keys: Sequence[bytes | None], count: int, keyless: int) -> list[int]:
+        """The partition of each key, of ``count``; ``keyless`` for records without a key."""
+        known: dict[Any, int] = self._hashes
+        hashes = list(map(known.get, keys))
+        if None in hashes:
+            return [keyless if key is None else self._number(key, count) for key in keys]
+        return [value % count for value in hashes]  # type: ignore[operator]
+
+    def _number(self, key: bytes, count: int) -> int:
+        value = self._hashes.get(key)
+        return (self._hash(key) if value is None else value) % count
 
     def _hash(self, key: bytes) -> int:
         value = murmur2(key) & 0x7FFFFFFF  # Java's toPositive

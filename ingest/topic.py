@@ -79,20 +79,21 @@ class Topic:
         if segment.keys is None:
             self.writers[self._keyless()].append(segment)
             return
-        sticky = self._keyless()
-        positions: dict[int, list[int]] = {}
-        for position, number in enumerate(self._numbers(segment.keys)):
-            positions.setdefault(sticky if number is None else number, []).append(position)
+        numbers = self._numbers(segment.keys)
+        positions: dict[int, list[int]] = {number: [] for number in set(numbers)}
         if len(positions) == 1:
-            self.writers[next(iter(positions))].append(segment)
+            self.writers[numbers[0]].append(segment)
             return
+        for position, number in enumerate(numbers):
+            positions[number].append(position)
         parts = {number: segment.select(chosen) for number, chosen in positions.items()}
         segment.receipt.replace(segment, *parts.values())
         for number, part in parts.items():
             self.writers[number].append(part)
 
-    def _numbers(self, keys: Sequence[bytes | None]) -> Sequence[int | None]:
-        return self._partitioner.partitions(keys, len(self.writers))
+    def _numbers(self, keys: Sequence[bytes | None]) -> Sequence[int]:
+        """The partition of each key; records without one stay together."""
+        return self._partitioner.partitions(keys, len(self.writers), self._keyless())
 
     def _keyless(self) -> int:
         """The partition that keyless records stick to until its next Kafka batch begins."""

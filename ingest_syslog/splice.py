@@ -9,17 +9,19 @@ object for each part, would cost several times as much. Whatever is not usual is
 from __future__ import annotations
 
 import re
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from ingest.envelope import is_date_time
+from ingest_syslog.columns import ISO, NotAlikeError, Rfc5424Table, joined, optional
 from ingest_syslog.seal import json_text
 from ingest_syslog.structured_data import read_structured_data
 from ingest_syslog.timestamp import read_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ingest_syslog.message import Clock
 
@@ -28,13 +30,14 @@ REMEMBERED = 4096
 INDICES = 1000
 """The most messages that are worked on at once, before others get their turn."""
 
-_ISO = rb"(([0-9T:-]{16}):[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d))"
+_ISO = rb"(%b)" % ISO.replace(b"[0-9T:-]{16}", b"([0-9T:-]{16})")
 _FIELD, _NILABLE = rb'([^ "]+) ', rb'(?:-|([^ "]+)) '
 _ELEMENTS = rb"(?:-|\[([^\]]*(?:\]\[[^\]]*)*)\])"
 _RFC5424 = rb"1 " + _ISO + rb" (?!- )" + _FIELD + _NILABLE * 3 + _ELEMENTS + rb" (.+)"
 _BSD = rb"([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d)"
 _TAG = rb'([A-Za-z][^ "\[\]:]*)(?:\[([^ "\]\[]+)\])?: (.+)'
 _RFC3164 = rb"(?:" + _BSD + rb"|" + _ISO + rb') ([A-Za-z0-9][^ "\[\]:/]*) ' + _TAG
+_CONTROLS = tuple(bytes([code]) for code in range(0x20) if code != 0x0A)
 _PLAIN = bytes(0 if byte < 0x20 and byte != 0x0A else byte for byte in range(256))
 """What leaves bytes as they are, but for control characters, which JSON wants escaped."""
 _BOM = b"\xef\xbb\xbf"
@@ -45,6 +48,7 @@ _PRI = {
     % (number >> 3, number & 7)
     for number in range(192)
 }
+_PRI_1 = {b"<%b>1" % number: members for number, members in _PRI.items()}
 _SUBJECT, _HOSTNAME, _APP_NAME = b'","subject":"', b'","hostname":"', b'","app_name":"'
 _RFC5424_END = b',"format":"rfc5424","status":"ok"}}'
 _RFC3164_END = b',"format":"rfc3164","status":"ok"}}'
@@ -90,15 +94,20 @@ class Lines:
     """
 
     def __init__(self, frames: Sequence[bytes], positions: Sequence[int]) -> None:
-        lines = frames if len(positions) == len(frames) else [frames[at] for at in positions]
+        whole = len(positions) == len(frames)
+        lines = frames if whole else [frames[at] for at in positions]
         buffer = b"\n".join(lines)
         if buffer.count(b"\n") >= len(lines):  # an empty line is matched as what is not usual
+            whole = False
             lines = [b"" if b"\n" in line else line for line in lines]
             buffer = b"\n".join(lines)
         self.lines = lines
         self.buffer = buffer
         self.ascii = buffer.isascii()
-        self.odd = b"\\" in buffer or buffer.translate(_PLAIN) != buffer or not self._utf8()
+        # One search for each is faster than one for all of them.
+        has_controls = any(map(buffer.__contains__, _CONTROLS))
+        self.odd = b"\\" in buffer or has_controls or not self._utf8()
+        self.are_plain = whole and self.ascii and not self.odd
 
     def _utf8(self) -> bool:
         try:
@@ -145,7 +154,10 @@ class Splicer:
         start, route = read.start, read.route
         tails, values, keys = read.tails, into.values, into.keys
         join, minutes, shapes, pris = b"".join, self._minutes, self._shapes, _PRI
-        lines, left = Lines(read.frames, positions), []
+        lines = Lines(read.frames, positions)
+        if lines.are_plain and self._rfc5424_table(read, lines, into):
+            return []
+        left: list[int] = []
         odd, ascii_ = lines.odd, lines.ascii
         for at, (pri, stamp, minute, host, app_name, procid, msgid, elements, text) in zip(
             positions, lines.cut(RFC5424), strict=True
@@ -195,22 +207,62 @@ class Splicer:
             )
         return left
 
+    def _rfc5424_table(self, read: Read, lines: Lines, into: Spliced) -> bool:
+        """Splice all messages at once, if they are alike; whether they were."""
+        frames, count = read.frames, len(read.frames)
+        try:
+            table = Rfc5424Table(
+                frames, lines.buffer.count(_QUOTE), self._minutes_exist, self._pieces_of
+            )
+            facilities = list(map(_PRI_1.__getitem__, table.pri))
+        except (NotAlikeError, KeyError):
+            return False
+        hosts, stamps = table.hosts, table.stamps
+        into.values[:] = joined(
+            [
+                _starts(read, [pri[1:-2] for pri in table.pri], table.app_names, hosts),
+                _INDEX[:count],
+                stamps,
+                repeat(_SUBJECT),
+                hosts,
+                facilities,
+                stamps,
+                repeat(_HOSTNAME),
+                hosts,
+                *optional(_APP_NAME, table.app_names),
+                *optional(_PROCID, table.procids),
+                *optional(_MSGID, table.msgids),
+                *table.elements,
+                table.texts,
+                read.tails,
+                repeat(_RFC5424_END),
+            ]
+        )
+        into.keys[:] = hosts
+        return True
+
     def rfc3164(self, read: Read, positions: Sequence[int], into: Spliced) -> list[int]:
         """Splice what is usual among the messages at ``positions``; where the others are."""
         start, received, route = read.start, read.received, read.route
         tails, values, keys = read.tails, into.values, into.keys
         join, minutes, dates, pris = b"".join, self._minutes, self._dates_of(read.clock), _PRI
-        lines, left = Lines(read.frames, positions), []
+        lines = Lines(read.frames, positions)
+        rows = lines.cut(RFC3164)
+        if lines.are_plain and self._rfc3164_table(read, rows, into):
+            return []
+        left: list[int] = []
         odd, ascii_ = lines.odd, lines.ascii
         for at, (pri, date, stamp, minute, host, app_name, procid, text) in zip(
-            positions, lines.cut(RFC3164), strict=True
+            positions, rows, strict=True
         ):
             time, whole = stamp, stamp
-            if date:
+            if pri not in pris:
+                whole = b""
+            elif date:
                 time, whole = received, dates.get(date) or self._date(date, read.clock)
             elif minute not in minutes and not self._minute(minute):
                 whole = b""
-            if pri not in pris or not whole:
+            if not whole:
                 left.append(at)
                 continue
             if odd or not ascii_ or _QUOTE in text:
@@ -243,6 +295,47 @@ class Splicer:
             )
         return left
 
+    def _rfc3164_table(self, read: Read, rows: Sequence[tuple[bytes, ...]], into: Spliced) -> bool:
+        """Splice all messages at once, if they are alike; whether they were."""
+        pris, dates, stamps, minutes, hosts, app_names, procids, texts = zip(*rows, strict=True)
+        if not _PRI.keys() >= set(pris) or any(_QUOTE in text for text in texts):
+            return False
+        times: Iterable[bytes] = stamps
+        if all(dates):
+            times, stamps = repeat(read.received), self._completed(dates, read.clock)
+        elif any(dates) or not self._minutes_exist(set(minutes)):
+            return False
+        if not all(stamps):
+            return False
+        into.values[:] = joined(
+            [
+                _starts(read, pris, app_names, hosts),
+                _INDEX[: len(rows)],
+                times,
+                repeat(_SUBJECT),
+                hosts,
+                list(map(_PRI.__getitem__, pris)),
+                stamps,
+                repeat(_HOSTNAME),
+                hosts,
+                *optional(_APP_NAME, app_names),
+                *optional(_PROCID, procids),
+                repeat(_MESSAGE),
+                texts,
+                read.tails,
+                repeat(_RFC3164_END),
+            ]
+        )
+        into.keys[:] = hosts
+        return True
+
+    def _completed(self, dates: Sequence[bytes], clock: Clock) -> tuple[bytes, ...]:
+        """Dates as RFC 3339; empty where one is not usual."""
+        known = self._dates_of(clock)
+        for date in set(dates) - known.keys():
+            self._date(date, clock)
+        return tuple(map(known.__getitem__, dates))
+
     # What is remembered.
 
     def _minute(self, minute: bytes) -> bool:
@@ -253,6 +346,9 @@ class Splicer:
             self._minutes.clear()
         self._minutes.add(minute)
         return True
+
+    def _minutes_exist(self, minutes: set[bytes]) -> bool:
+        return all(map(self._minute, minutes - self._minutes))
 
     def _dates_of(self, clock: Clock) -> dict[bytes, bytes]:
         """Date without a year -> RFC 3339; which year that is depends on today's date."""
@@ -276,6 +372,24 @@ class Splicer:
             self._shapes.clear()
         self._shapes[names] = shape
         return shape
+
+    def _pieces_of(self, names: tuple[bytes, ...]) -> Sequence[bytes] | None:
+        """Structured data with these names as JSON, cut where its values come."""
+        inner = (names[0][1:], *names[1:], b"")
+        key = _QUOTE.join(inner)
+        shape = self._shapes.get(key) or self._shape(key, inner)
+        return None if shape is None else shape.split(b"%b")
+
+
+def _starts(
+    read: Read, pris: Sequence[bytes], app_names: Sequence[bytes], hosts: Sequence[bytes]
+) -> Iterable[bytes]:
+    """How the value of each message begins."""
+    route = read.route
+    if route is None:
+        return repeat(read.start)
+    named = (b"" if name == b"-" else name for name in app_names)
+    return list(map(route, pris, named, hosts, range(len(hosts))))
 
 
 def _template(pieces: Sequence[bytes]) -> bytes | None:

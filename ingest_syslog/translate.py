@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ingest_syslog.message import Message
 
-_FORMAT_CHARACTERS = 6
+_FORMAT_CHARACTERS = 7
 """Of RFC 5424, the PRI and the version: enough to guess the format of a read by."""
 
 

@@ -53,13 +53,13 @@ def test_the_hash_is_that_of_an_independent_implementation(key: bytes) -> None:
 def test_partitions_are_javas() -> None:
     """Hashes lose their sign bit, not their sign."""
     keys = list(JAVA_PARTITIONS_OF_12)
-    assert Partitioner().partitions(keys, 12) == list(JAVA_PARTITIONS_OF_12.values())
+    assert Partitioner().partitions(keys, 12, 5) == list(JAVA_PARTITIONS_OF_12.values())
 
 
 def test_a_record_without_a_key_has_no_partition_of_its_own() -> None:
     """An empty key is a key, none is not."""
-    assert Partitioner().partitions([None, b"", None], 12) == [None, 9, None]
-    assert Partitioner().partitions([], 12) == []
+    assert Partitioner().partitions([None, b"", None], 12, 5) == [5, 9, 5]
+    assert Partitioner().partitions([], 12, 5) == []
 
 
 @given(st.lists(st.none() | st.binary(max_size=3), max_size=20), st.integers(1, 50))
@@ -68,23 +68,25 @@ def test_a_remembered_key_gets_the_partition_of_a_new_one(
 ) -> None:
     """Also when the topic has got more partitions in the meantime."""
     partitioner = Partitioner()
-    partitioner.partitions(keys, 7)
-    chosen = partitioner.partitions(keys, count)
-    assert chosen == Partitioner().partitions(keys, count)
-    assert all(number is None or 0 <= number < count for number in chosen)
+    partitioner.partitions(keys, 7, 5)
+    chosen = partitioner.partitions(keys, count, 5)
+    assert chosen == Partitioner().partitions(keys, count, 5)
+    assert all(
+        n == 5 if key is None else 0 <= n < count for n, key in zip(chosen, keys, strict=True)
+    )
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """More keys than are kept displace the oldest, and are chosen for all the same."""
     partitioner = Partitioner()
     keys = [b"%d" % number for number in range(CACHED_KEYS + 1)]
-    chosen = partitioner.partitions(keys, 1000)
+    chosen = partitioner.partitions(keys, 1000, 5)
     assert CACHED_KEYS // 2 <= len(partitioner._hashes) <= CACHED_KEYS
     assert keys[-1] in partitioner._hashes
     assert keys[0] not in partitioner._hashes
     sample = slice(None, None, 997)
     assert chosen[sample] == [(aiokafkas_murmur2(key) & 0x7FFFFFFF) % 1000 for key in keys[sample]]
-    assert partitioner.partitions(keys[:1], 1000) == chosen[:1]
+    assert partitioner.partitions(keys[:1], 1000, 5) == chosen[:1]
 
 
 @pytest.mark.parametrize(("size", "kept"), [(CACHED_KEY_BYTES, 1), (CACHED_KEY_BYTES + 1, 0)])
@@ -92,5 +94,5 @@ def test_long_keys_are_not_remembered(size: int, kept: int) -> None:
     """They would fill the memory; they are hashed each time."""
     partitioner, key = Partitioner(), b"k" * size
     expected = [(aiokafkas_murmur2(key) & 0x7FFFFFFF) % 12] * 2
-    assert partitioner.partitions([key, key], 12) == expected
+    assert partitioner.partitions([key, key], 12, 5) == expected
     assert len(partitioner._hashes) == kept
