@@ -35,11 +35,15 @@ _FIELD, _NILABLE = rb'([^ "]+) ', rb'(?:-|([^ "]+)) '
 _ELEMENTS = rb"(?:-|\[([^\]]*(?:\]\[[^\]]*)*)\])"
 _RFC5424 = rb"1 " + _ISO + rb" (?!- )" + _FIELD + _NILABLE * 3 + _ELEMENTS + rb" (.+)"
 _BSD = rb"([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d)"
-_TAG = rb'([A-Za-z][^ "\[\]:]*)(?:\[([^ "\]\[]+)\])?: (.+)'
-_RFC3164 = rb"(?:" + _BSD + rb"|" + _ISO + rb') ([A-Za-z0-9][^ "\[\]:/]*) ' + _TAG
+_HOST = rb"(?!(?:[A-Z]{1,5}|[AaPp][Mm]|\d{4}) )([A-Za-z0-9][A-Za-z0-9._-]*)"
+"""What cannot belong to the date before it: a zone, half of the day, or a year."""
+_TAG = rb"([A-Za-z][A-Za-z0-9._/-]*)(?:\[(\d+)\])?: (.+)"
+_RFC3164 = rb"(?:" + _BSD + rb"|" + _ISO + rb") " + _HOST + rb" " + _TAG
 _CONTROLS = tuple(bytes([code]) for code in range(0x20) if code != 0x0A)
 _PLAIN = bytes(0 if byte < 0x20 and byte != 0x0A else byte for byte in range(256))
 """What leaves bytes as they are, but for control characters, which JSON wants escaped."""
+_PADDING = (b"\0", b"\r")
+"""What framing may have left behind a message; see `ingest_syslog.parse`."""
 _BOM = b"\xef\xbb\xbf"
 
 _INDEX = tuple(b'%d","time":"' % index for index in range(INDICES))
@@ -407,10 +411,13 @@ def _escaped(frame: bytes, text: bytes, *, odd: bool) -> bytes | None:
     """The text of a message as JSON has it; None where it is not alone in being unusual."""
     if odd:
         head = frame[: len(frame) - len(text)]
-        if b"\\" in head or head.translate(_PLAIN) != head or b"\n" in frame:
+        if b"\\" in head or head.translate(_PLAIN) != head:
+            return None
+        if b"\n" in frame or frame.endswith(_PADDING):
             return None
     try:
-        decoded = frame.decode()[-1:] and text.decode()
+        frame.decode()
+        decoded = text.decode()
     except UnicodeDecodeError:
         return None
     return None if text.startswith(_BOM) else json_text(decoded)
