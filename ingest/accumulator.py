@@ -7,16 +7,20 @@ split. A segment withdrawn at its deadline stays in the queue as an empty shell 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from operator import add, itemgetter
+from typing import TYPE_CHECKING, TypeVar
 
 from ingest.receipt import Receipt, Run, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ingest.producer import Header
+
+Item = TypeVar("Item")
 
 RECORD_OVERHEAD_BYTES = 24
 """Varints and attributes of one record in a batch, at most (KIP-98, record format v2)."""
@@ -88,6 +92,18 @@ class Segment:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def fitting(self, room: int) -> int:
+        """How many records, from the first one on, take ``room`` bytes together at most."""
+        if self.headers_each is not None:
+            return sum(1 for total in accumulate(self.record_sizes()) if total <= room)
+        lengths: Iterable[int] = map(len, self.values)
+        if self.keys is not None:
+            lengths = map(add, lengths, [len(key) if key else 0 for key in self.keys])
+        totals, overhead = list(accumulate(lengths)), self.overhead
+        return bisect_right(
+            range(len(totals)), room, key=lambda at: totals[at] + overhead * (at + 1)
+        )
+
     def record_sizes(self) -> list[int]:
         """The bytes each record takes in an uncompressed batch, at most."""
         sizes = [len(value) + self.overhead for value in self.values]
@@ -106,10 +122,10 @@ class Segment:
         """A segment of the records at ``positions`` (of this segment, not of the submission)."""
         keys, each = self.keys, self.headers_each
         return self._with(
-            [self.indices[i] for i in positions],
-            [self.values[i] for i in positions],
-            None if keys is None else [keys[i] for i in positions],
-            None if each is None else [each[i] for i in positions],
+            _chosen(self.indices, positions),
+            _chosen(self.values, positions),
+            None if keys is None else _chosen(keys, positions),
+            None if each is None else _chosen(each, positions),
         )
 
     def _part(self, part: slice) -> Segment:
@@ -170,6 +186,13 @@ class Segment:
             self.held = False
             self.values = []
             self.receipt.let_go(len(self.indices))
+
+
+def _chosen(column: Sequence[Item], positions: Sequence[int]) -> list[Item]:
+    """What a column has at ``positions``."""
+    if len(positions) < 2:  # one alone is not given as a tuple
+        return [column[at] for at in positions]
+    return list(itemgetter(*positions)(column))
 
 
 def cut(segments: Sequence[Segment], count: int) -> tuple[list[Segment], list[Segment]]:
@@ -242,7 +265,7 @@ class PartitionQueue:
 
     def _take_part(self, segment: Segment, room: int, taken: list[Segment]) -> None:
         """Take the records of ``segment`` that fit ``room``, put the others back."""
-        fitting = sum(1 for total in accumulate(segment.record_sizes()) if total <= room)
+        fitting = segment.fitting(room)
         if fitting == 0 and not taken:
             fitting = 1  # a record on its own is tried whatever its size: Kafka has the last word
         if fitting == len(segment):

@@ -9,7 +9,7 @@ the same results.
 from __future__ import annotations
 
 import re
-from itertools import repeat
+from itertools import compress, count, repeat
 from typing import TYPE_CHECKING, Any
 
 from ingest_syslog.seal import json_text
@@ -37,7 +37,6 @@ class Rfc5424Table:
 
     Args:
         frames: ASCII, without control characters and backslashes.
-        quotes: how many quotation marks they have together.
         minutes: whether all of these minutes exist.
         template: names of parameters as they stand between the values -> the structured data as
             JSON in pieces, between which the values come; None: not usual.
@@ -49,7 +48,6 @@ class Rfc5424Table:
     def __init__(
         self,
         frames: Sequence[bytes],
-        quotes: int,
         minutes: Callable[[set[bytes]], bool],
         template: Template,
     ) -> None:
@@ -62,7 +60,7 @@ class Rfc5424Table:
             raise NotAlikeError
         if b"" in texts or any(b"" in column for column in header[2:]):
             raise NotAlikeError
-        self.texts = self._escaped(texts, quotes - (len(self.elements) - 1) * len(frames))
+        self.texts = _escaped(texts)
 
     def _cut(
         self, frames: Sequence[bytes], template: Template
@@ -74,7 +72,7 @@ class Rfc5424Table:
             return self._cut_elements(frames, template, params)
         rows = list(map(bytes.split, frames, repeat(_SPACE), repeat(_FIELDS + 1)))
         *header, nil, texts = _columns(rows, _FIELDS + 2)
-        if nil.count(b"-") != len(frames):
+        if nil.count(b"-") != len(frames) or any(_QUOTE in b"".join(each) for each in header):
             raise NotAlikeError
         self.elements = [repeat(b'","message":"')]
         return header, texts
@@ -89,7 +87,8 @@ class Rfc5424Table:
         names, values = [first, *columns[1::2]], columns[::2]
         if any(column.count(column[0]) != len(frames) for column in names):
             raise NotAlikeError
-        if not all(map(bytes.startswith, last, repeat(_ELEMENT_END))):
+        texts = list(map(bytes.removeprefix, last, repeat(_ELEMENT_END)))
+        if sum(map(len, last)) - sum(map(len, texts)) != len(_ELEMENT_END) * len(frames):
             raise NotAlikeError
         if any(b"]" in b"".join(column) for column in values):
             raise NotAlikeError
@@ -99,19 +98,18 @@ class Rfc5424Table:
         self.elements = [repeat(pieces[0])]
         for column, piece in zip(values, pieces[1:], strict=True):
             self.elements += [column, repeat(piece)]
-        return header, [each[2:] for each in last]
+        return header, texts
 
-    def _escaped(self, texts: Sequence[bytes], quotes: int) -> Sequence[bytes]:
-        """The texts as JSON has them; ``quotes`` must all be in them, and none in the headers."""
-        if not quotes:
-            return texts
-        counts = list(map(bytes.count, texts, repeat(_QUOTE)))
-        if sum(counts) != quotes:
-            raise NotAlikeError
-        escaped = list(texts)
-        for at in (at for at, count in enumerate(counts) if count):
-            escaped[at] = json_text(texts[at].decode())
-        return escaped
+
+def _escaped(texts: Sequence[bytes]) -> Sequence[bytes]:
+    """The texts as JSON has them: quotation marks are all there is to escape."""
+    marked = list(compress(count(), map(bytes.count, texts, repeat(_QUOTE))))
+    if not marked:
+        return texts
+    escaped = list(texts)
+    for at in marked:
+        escaped[at] = json_text(texts[at].decode())
+    return escaped
 
 
 def _columns(rows: Sequence[Sequence[bytes]], width: int) -> list[Any]:

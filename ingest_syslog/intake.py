@@ -35,12 +35,14 @@ class Taken(NamedTuple):
         peers: who sent each: an IP address, or ``unix``.
         cuts: (position, how long it was) of those that were cut to the limit.
         empty: empty ones that came with them.
+        plain: see `Read`.
     """
 
     frames: Sequence[bytes]
     peers: Sequence[str]
     cuts: Sequence[tuple[int, int]] = ()
     empty: int = 0
+    plain: bool = False
 
 
 class Routes(NamedTuple):
@@ -111,7 +113,7 @@ class Intake:
         frames, peers = taken.frames, taken.peers
         if len(frames) <= INDICES:
             if frames:
-                self._take(frames, peers, cuts, origin, done)
+                self._take(frames, peers, cuts, origin, done, plain=taken.plain)
             return
         for start in range(0, len(frames), INDICES):
             end = start + INDICES
@@ -125,6 +127,8 @@ class Intake:
         cuts: Mapping[int, int],
         origin: Origin,
         done: Countdown | None,
+        *,
+        plain: bool = False,
     ) -> None:
         received = self._receptions.now()
         ids = received.base_id + b"-"
@@ -136,6 +140,7 @@ class Intake:
             self._default.start + ids,
             received.time,
             Clock(datetime.now(UTC), self._zone),
+            plain,
             sorting.route if sorting is not None else None,
         )
         values, keys, parsed = self._translator.translate(read, cuts)

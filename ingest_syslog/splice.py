@@ -70,6 +70,7 @@ class Read(NamedTuple):
         start: how the values begin; see `ingest_syslog.seal.start_of`.
         received: the time of receipt, RFC 3339.
         clock: see `Clock`.
+        plain: whether it is known that no message has LF in it or is not plain, see `is_plain`.
         route: (PRI, app name, host, position) -> how the value begins; None: always ``start``.
     """
 
@@ -79,6 +80,7 @@ class Read(NamedTuple):
     start: bytes
     received: bytes
     clock: Clock
+    plain: bool = False
     route: Callable[[bytes, bytes, bytes, int], bytes] | None = None
 
 
@@ -87,6 +89,17 @@ class Spliced(NamedTuple):
 
     values: list[Any]
     keys: list[Any]
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether bytes are ASCII that JSON has as it is, but for LF and quotation marks."""
+    return data.isascii() and not _has_odd_characters(data)
+
+
+def _has_odd_characters(data: bytes) -> bool:
+    """Whether there are characters that JSON escapes, but for LF and quotation marks."""
+    # One search for each is faster than one for all of them.
+    return b"\\" in data or any(map(data.__contains__, _CONTROLS))
 
 
 class Lines:
@@ -108,9 +121,7 @@ class Lines:
         self.lines = lines
         self.buffer = buffer
         self.ascii = buffer.isascii()
-        # One search for each is faster than one for all of them.
-        has_controls = any(map(buffer.__contains__, _CONTROLS))
-        self.odd = b"\\" in buffer or has_controls or not self._utf8()
+        self.odd = _has_odd_characters(buffer) or not self._utf8()
         self.are_plain = whole and self.ascii and not self.odd
 
     def _utf8(self) -> bool:
@@ -158,8 +169,11 @@ class Splicer:
         start, route = read.start, read.route
         tails, values, keys = read.tails, into.values, into.keys
         join, minutes, shapes, pris = b"".join, self._minutes, self._shapes, _PRI
+        is_whole = len(positions) == len(read.frames)
+        if read.plain and is_whole and self._rfc5424_table(read, into):
+            return []
         lines = Lines(read.frames, positions)
-        if lines.are_plain and self._rfc5424_table(read, lines, into):
+        if lines.are_plain and not read.plain and self._rfc5424_table(read, into):
             return []
         left: list[int] = []
         odd, ascii_ = lines.odd, lines.ascii
@@ -211,13 +225,11 @@ class Splicer:
             )
         return left
 
-    def _rfc5424_table(self, read: Read, lines: Lines, into: Spliced) -> bool:
+    def _rfc5424_table(self, read: Read, into: Spliced) -> bool:
         """Splice all messages at once, if they are alike; whether they were."""
         frames, count = read.frames, len(read.frames)
         try:
-            table = Rfc5424Table(
-                frames, lines.buffer.count(_QUOTE), self._minutes_exist, self._pieces_of
-            )
+            table = Rfc5424Table(frames, self._minutes_exist, self._pieces_of)
             facilities = list(map(_PRI_1.__getitem__, table.pri))
         except (NotAlikeError, KeyError):
             return False

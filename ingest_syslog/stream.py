@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from structlog import get_logger
@@ -14,6 +15,7 @@ from ingest_syslog.framing import Framed, Framer, FramingError
 from ingest_syslog.intake import Taken
 from ingest_syslog.publish import Countdown, Origin
 from ingest_syslog.relp import Batch, RelpError, Session
+from ingest_syslog.splice import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,6 +219,7 @@ class StreamConnection(Connection):
         self._framer = Framer(host.settings.framing, host.settings.frame_bytes)
         self._origin = Origin(host.settings.name, self)
         self._over = False
+        self._clean = True  # whether what has come of a frame is plain
 
     @property
     def has_partial(self) -> bool:
@@ -235,9 +238,16 @@ class StreamConnection(Connection):
             return
         if framed.frames:
             self.partial_since = None
-        self._take(framed)
+        self._take(framed, plain=self._plain(data, framed))
 
-    def _take(self, framed: Framed) -> None:
+    def _plain(self, data: bytes, framed: Framed) -> bool:
+        """Whether every frame is plain, which is cheaper to see in what was read."""
+        plain = is_plain(data)
+        of_frames = plain and self._clean
+        self._clean = not self.has_partial or (plain and (self._clean or bool(framed.frames)))
+        return of_frames and data.count(b"\n") == len(framed.frames) + framed.empty
+
+    def _take(self, framed: Framed, *, plain: bool = False) -> None:
         name = self._host.settings.name
         if framed.suspect:
             metrics.SYSLOG_FRAMING_SUSPECT.labels(name).inc(framed.suspect)
@@ -245,20 +255,22 @@ class StreamConnection(Connection):
         if not frames and not framed.empty:
             return
         if len(frames) <= TURN_FRAMES:
-            self._publish(Taken(frames, [self.address] * len(frames), framed.cuts, framed.empty))
+            peers = [self.address] * len(frames)
+            self._publish(Taken(frames, peers, framed.cuts, framed.empty, plain))
         else:
-            self.in_turns([lambda t=each: self._publish(t) for each in self._parts(framed)])  # type: ignore[misc]
+            parts = self._parts(framed, plain=plain)
+            self.in_turns([partial(self._publish, each) for each in parts])
         if framed.cuts and self._host.settings.oversize == "close":
             self._over = True
             self.close_for("oversize")
 
-    def _parts(self, framed: Framed) -> list[Taken]:
+    def _parts(self, framed: Framed, *, plain: bool) -> list[Taken]:
         parts, empty = [], framed.empty
         for start in range(0, len(framed.frames), TURN_FRAMES):
             frames = framed.frames[start : start + TURN_FRAMES]
             end = start + len(frames)
             cuts = [(at - start, size) for at, size in framed.cuts if start <= at < end]
-            parts.append(Taken(frames, [self.address] * len(frames), cuts, empty))
+            parts.append(Taken(frames, [self.address] * len(frames), cuts, empty, plain))
             empty = 0
         return parts
 
@@ -350,7 +362,7 @@ class RelpConnection(Connection):
             empty = batch.empty if start == 0 else 0
             parts.append(Taken(own, [self.address] * len(own), cuts, empty))
             done.one_more()
-        self.in_turns([lambda t=each: self._publish(t, done) for each in parts])  # type: ignore[misc]
+        self.in_turns([partial(self._publish, each, done) for each in parts])
         done.one_less()
 
     def _publish(self, taken: Taken, done: Countdown) -> None:
