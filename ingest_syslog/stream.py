@@ -228,6 +228,7 @@ class StreamConnection(Connection):
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the stream."""
+        held_bytes = self._framer.held_bytes
         try:
             framed = self._framer.feed(data)
         except FramingError as error:
@@ -238,14 +239,21 @@ class StreamConnection(Connection):
             return
         if framed.frames:
             self.partial_since = None
-        self._take(framed, plain=self._plain(data, framed))
+        self._take(framed, plain=self._plain(data, framed, held_bytes))
 
-    def _plain(self, data: bytes, framed: Framed) -> bool:
-        """Whether every frame is plain, which is cheaper to see in what was read."""
+    def _plain(self, data: bytes, framed: Framed, held_bytes: int) -> bool:
+        """Whether every frame is plain and ended by LF: it is cheaper to see in what was read.
+
+        As many LF as frames, and nothing else around them: an octet count is longer than an LF.
+        """
         plain = is_plain(data)
         of_frames = plain and self._clean
         self._clean = not self.has_partial or (plain and (self._clean or bool(framed.frames)))
-        return of_frames and data.count(b"\n") == len(framed.frames) + framed.empty
+        ended = len(framed.frames) + framed.empty
+        if not of_frames or data.count(b"\n") != ended:
+            return False
+        taken = held_bytes + len(data) - self._framer.held_bytes
+        return taken == ended + sum(map(len, framed.frames))
 
     def _take(self, framed: Framed, *, plain: bool = False) -> None:
         name = self._host.settings.name
