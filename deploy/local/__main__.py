@@ -1,4 +1,4 @@
-"""`make run`: a broker, the gateway, curl lines to try, and the events as they arrive."""
+"""`make run`: a broker, both gateways, lines to try, and the events as they arrive."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from deploy.local.tail import HEADINGS, tail
 from ingest.config import load
 from ingest.errors import ConfigError
 from ingest_http.config import HttpConfig
+from ingest_syslog.config import SyslogConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,35 +75,45 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 def _run(folder: Path) -> int:
     with alone(folder), start_cluster(data_dir=folder / "kafka") as cluster:
-        gateway = _run_gateway(folder, cluster)
+        gateways = _run_gateways(folder, cluster)
     print("stopped", flush=True)
-    if gateway.status:
+    failed = [gateway for gateway in gateways if gateway.failed]
+    for gateway in failed:
         print(f"the gateway ended with {gateway.status}: see {gateway.log}", file=sys.stderr)
-    return 1 if gateway.status else 0
+    return 1 if failed else 0
 
 
-def _run_gateway(folder: Path, cluster: Cluster) -> Gateway:
-    """Start the gateway, show what it does until it is time to end, and end it."""
+def _run_gateways(folder: Path, cluster: Cluster) -> tuple[Gateway, Gateway]:
+    """Start both gateways, show what they do until it is time to end, and end them."""
     key = demo_key(folder)
     file = write_config(folder, key)
     environ = gateway_environment(cluster.bootstrap_servers, os.environ)
-    config = load(file, HttpConfig, environ)
+    configs = load(file, HttpConfig, environ), load(file, SyslogConfig, environ)
+    names = frozenset({"management", *(each.name for each in configs[1].syslog.listeners)})
     say = partial(_say, own_broker=cluster.kind != "external")
-    with Gateway(file, folder / "gateway.log", environ, say) as gateway:
-        asyncio.run(_serve(gateway, config, key))
+    with (
+        Gateway(file, folder / "gateway.log", environ, say) as http,
+        Gateway(
+            *(file, folder / "syslog.log", environ, say), module="ingest_syslog", listeners=names
+        ) as syslog,
+    ):
+        asyncio.run(_serve((http, syslog), configs, key))
         print("\nstopping", flush=True)
-    return gateway
+    return http, syslog
 
 
-async def _serve(gateway: Gateway, config: HttpConfig, key: str) -> None:
-    """Show what happens, until a signal comes or the gateway ends by itself."""
+async def _serve(
+    gateways: tuple[Gateway, Gateway], configs: tuple[HttpConfig, SyslogConfig], key: str
+) -> None:
+    """Show what happens, until a signal comes or a gateway ends by itself."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
-        showing = group.create_task(_show(gateway, config, key))
-        ends = [group.create_task(gateway.follow()), group.create_task(stop.wait())]
+        showing = group.create_task(_show(gateways, configs, key))
+        ends = [group.create_task(gateway.follow()) for gateway in gateways]
+        ends.append(group.create_task(_until(stop)))
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in (showing, *ends):
             task.cancel()
@@ -110,14 +121,25 @@ async def _serve(gateway: Gateway, config: HttpConfig, key: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are at it; Ctrl-C makes it shorter
 
 
-async def _show(gateway: Gateway, config: HttpConfig, key: str) -> None:
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _show(
+    gateways: tuple[Gateway, Gateway], configs: tuple[HttpConfig, SyslogConfig], key: str
+) -> None:
     """Say what there is to try, then show what arrives in Kafka."""
+    gateway, kafka = gateways[0], configs[0].kafka
+    topics = configs[0].topics_written() | configs[1].topics_written()
     http, management = await gateway.urls()
+    syslog = await gateways[1].addresses()
+    waiting = _Waiting(kafka.bootstrap_servers)
     try:
-        unusable = await until_ready(management, _Waiting(config.kafka.bootstrap_servers))
-        async with tail(config.kafka, sorted(config.topics_written() - unusable)) as found:
-            print(introduction(http, management, gateway.log, key, older=found.older))
-            width = max(map(len, config.topics_written()))
+        unusable = await until_ready(management, waiting)
+        unusable |= await until_ready(f"http://{syslog['management']}", waiting)
+        async with tail(kafka, sorted(topics - unusable)) as found:
+            print(introduction(http, management, syslog, gateway.log, key, older=found.older))
+            width = max(map(len, topics))
             print(HEADINGS.line(width))
             async for row in found.rows():
                 print(row.line(width))

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ingest.toml"
-PORTS = {"INGEST_HTTP__LISTEN": 8080, "INGEST_MANAGEMENT__HTTP": 9090}
+PORTS = {
+    "INGEST_HTTP__LISTEN": 8080,
+    "INGEST_MANAGEMENT__HTTP": 9090,
+    "INGEST_MANAGEMENT__SYSLOG": 9091,
+}
+SYSLOG_PORTS = (5514, 2514)
+"""Of the listeners in the example, which no variable can change."""
 
 
 class AlreadyRunning(RuntimeError):  # noqa: N818 - read as a sentence
@@ -55,9 +61,12 @@ def demo_key(folder: Path) -> str:
 def write_config(folder: Path, key: str) -> Path:
     """The example configuration, with ``key`` for every source; the file has its digest only."""
     path = folder / "ingest.toml"
+    example = EXAMPLE.read_text(encoding="utf-8")
+    for port in SYSLOG_PORTS:
+        example = example.replace(f'"0.0.0.0:{port}"', f'"{_address(port)}"')
     path.write_text(
         f"# Made anew by every `make run`. What to change is {EXAMPLE.name} in deploy/examples.\n"
-        f"{EXAMPLE.read_text(encoding='utf-8')}\n"
+        f"{example}\n"
         "[auth.keys.demo]\n"
         f'sha256 = ["{hashlib.sha256(key.encode()).hexdigest()}"]\n'
         'sources = ["*"]\n',

@@ -1,9 +1,10 @@
-"""The gateway as a child process of `make run`."""
+"""A gateway as a child process of `make run`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 40.0
-LISTENERS = frozenset({"http", "management"})
+HTTP_LISTENERS = frozenset({"http", "management"})
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
@@ -30,6 +31,8 @@ class Gateway:
         log: where its log goes; what was there is gone.
         environ: its environment, which makes it log JSON.
         say: called with every entry of the log; a line that is no JSON comes as ``{"text": line}``.
+        module: the service.
+        listeners: the names of what it listens on.
     """
 
     def __init__(
@@ -38,13 +41,17 @@ class Gateway:
         log: Path,
         environ: Mapping[str, str],
         say: Callable[[Mapping[str, Any]], None],
+        *,
+        module: str = "ingest_http",
+        listeners: frozenset[str] = HTTP_LISTENERS,
     ) -> None:
         log.unlink(missing_ok=True)
         self.log = log
         self._say = say
         self._addresses: dict[str, str] = {}
+        self._listeners = listeners
         self._listening = asyncio.Event()
-        command = [sys.executable, "-m", "ingest_http", "--config", str(config)]
+        command = [sys.executable, "-m", module, "--config", str(config)]
         self._process = spawn(command, log, environ)
 
     def __enter__(self) -> Self:
@@ -59,6 +66,11 @@ class Gateway:
         finally:
             self._process.kill()
             self._process.wait()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than it should; one that had just begun may be ended."""
+        return self.status not in {None, 0, -signal.SIGTERM}
 
     @property
     def status(self) -> int | None:
@@ -78,14 +90,19 @@ class Gateway:
 
     async def urls(self) -> tuple[str, str]:
         """The URLs of the public and of the management port, once both are bound."""
+        addresses = await self.addresses()
+        return _url(addresses["http"]), _url(addresses["management"])
+
+    async def addresses(self) -> Mapping[str, str]:
+        """Listener -> address, once all are bound."""
         await self._listening.wait()
-        return _url(self._addresses["http"]), _url(self._addresses["management"])
+        return self._addresses
 
     def _note(self, line: bytes) -> None:
         entry = _entry(line)
         if entry.get("event") == "listening":
             self._addresses[entry["listener"]] = entry["address"]
-            if self._addresses.keys() >= LISTENERS:
+            if self._addresses.keys() >= self._listeners:
                 self._listening.set()
         self._say(entry)
 

@@ -22,12 +22,15 @@ SHOWN = frozenset({"warning", "error", "critical"})
 NOT_FOR_PEOPLE = frozenset({"event", "level", "timestamp", "service"})
 
 
-def introduction(http: str, management: str, log: Path, key: str, *, older: int) -> str:
+def introduction(
+    http: str, management: str, syslog: Mapping[str, str], log: Path, key: str, *, older: int
+) -> str:
     """What there is, and what to try.
 
     Args:
         http: the URL of the public port.
         management: the URL of the management port.
+        syslog: listener of the syslog gateway -> address.
         log: where the gateway's log is.
         key: the API key to send with.
         older: how many records are in Kafka already.
@@ -36,6 +39,7 @@ def introduction(http: str, management: str, log: Path, key: str, *, older: int)
     return f"""
 gateway     {http}   log: {log}
 management  {management}   /status  /metrics  /readyz  /livez
+syslog      udp and tcp {syslog["udp"]}, relp {syslog["relp"]}   log: {log.with_name("syslog.log")}
 
 Send one event:
 
@@ -44,6 +48,11 @@ Send one event:
 Send a batch with one bad event:
 
   {curl(http, key, BATCH)}
+
+Send syslog:
+
+  {logger(syslog["tcp"], "tcp")}
+  {logger(syslog["udp"], "udp")}
 
 Arriving in Kafka (Ctrl-C ends it all{already}):
 """
@@ -59,6 +68,12 @@ def curl(http: str, key: str, body: Any) -> str:
             f"-d {shlex.quote(json.dumps(body, separators=(',', ':')))}",
         ]
     )
+
+
+def logger(address: str, protocol: str) -> str:
+    """The command that sends a line of syslog."""
+    host, _, port = address.rpartition(":")
+    return f"logger --{protocol} --server {host} --port {port} --tag shop 'hello by {protocol}'"
 
 
 def log_line(entry: Mapping[str, Any], *, own_broker: bool) -> str | None:

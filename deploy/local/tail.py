@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ingest.settings import KafkaSettings
 
-VALUE_CHARACTERS = 300
+VALUE_CHARACTERS = 700
 KEY_CHARACTERS = 32
 REASON = "__connect.errors.exception.class.name"
 """The header of a dead letter that says what was wrong, as Kafka Connect names it."""

@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from deploy.local.instructions import BATCH, EVENT, SOURCE, curl, introduction, log_line
+from deploy.local.instructions import (
+    BATCH,
+    EVENT,
+    SOURCE,
+    curl,
+    introduction,
+    log_line,
+    logger,
+)
 
 HTTP, MANAGEMENT, LOG = "http://127.0.0.1:8080", "http://127.0.0.1:9090", Path("run/gateway.log")
+SYSLOG = {"udp": "127.0.0.1:5514", "tcp": "127.0.0.1:5515", "relp": "127.0.0.1:2514"}
 
 
 @pytest.mark.parametrize("body", [EVENT, BATCH, {"who": 'it\'s "me" $HOME `id` \\'}])
@@ -29,8 +38,10 @@ def test_a_shell_reads_the_command_as_it_is_meant(body: Any) -> None:
 
 def test_the_introduction_has_all_there_is_to_know() -> None:
     """What to try, where to look, and how to end it."""
-    text = introduction(HTTP, MANAGEMENT, LOG, "key", older=0)
+    text = introduction(HTTP, MANAGEMENT, SYSLOG, LOG, "key", older=0)
     for known in (curl(HTTP, "key", EVENT), curl(HTTP, "key", BATCH), MANAGEMENT, str(LOG)):
+        assert known in text
+    for known in (logger("127.0.0.1:5515", "tcp"), logger("127.0.0.1:5514", "udp"), "2514"):
         assert known in text
     assert "Ctrl-C ends it all" in text
     assert "older" not in text
@@ -38,7 +49,7 @@ def test_the_introduction_has_all_there_is_to_know() -> None:
 
 def test_records_of_earlier_runs_are_counted() -> None:
     """So that nobody wonders about the offsets."""
-    text = introduction(HTTP, MANAGEMENT, LOG, "key", older=17)
+    text = introduction(HTTP, MANAGEMENT, SYSLOG, LOG, "key", older=17)
     assert "17 older records are there already" in text
 
 

@@ -64,6 +64,9 @@ def try_all(running: Program) -> None:
         topic = "shop.orders" if isinstance(event, dict) else "ingest.rejected"
         shown(running, topic, json.dumps(event, separators=(",", ":")))
     assert running.text.count("<- not_an_object") == 1
+    for command in [line.strip() for line in running.lines if line.startswith("  logger ")]:
+        subprocess.run(["bash", "-c", command], check=True, timeout=20)
+        shown(running, "syslog", command.split("'")[1])
 
 
 def ends(running: Program, number: signal.Signals) -> None:
@@ -87,7 +90,7 @@ def test_a_stranger_tries_what_it_says_and_finds_it_there_the_next_day(tmp_path:
         ends(first, signal.SIGINT)
     with make_run(tmp_path, environ) as second:
         in_a_shell(_with_address_of(started(second)[0], started(first)[0]))
-        assert "4 older records are there already" in second.text
+        assert "6 older records are there already" in second.text
         pids = second.pids
         assert len(pids) > 3
         second.signal(signal.SIGKILL)
@@ -166,9 +169,8 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, nothing_real: dict[str, str]
 def test_a_gateway_that_dies_ends_it_with_a_word(tmp_path: Path) -> None:
     """And the place of its log."""
     with make_run(tmp_path, clean_environment(**{NAMED: "127.0.0.1:1"})) as running:
-        wait_until(lambda: bool(running.children))
-        (gateway,) = running.children
-        os.kill(gateway, signal.SIGKILL)
+        wait_until(lambda: len(running.children) == 2)
+        os.kill(min(running.children), signal.SIGKILL)  # the one that was started first
         assert running.ended() == 1
         assert running.lines[-1] == f"the gateway ended with -9: see {tmp_path / 'gateway.log'}"
 
