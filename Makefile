@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test unit lint format lock bench compare ledger frozen clean
+.PHONY: help run test unit lint format lock bench syslog-bench syslog-loss compare ledger frozen clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	@echo "installing into $(VENV), once: about half a minute"
@@ -27,6 +27,12 @@ unit: $(INSTALLED) ## the tests that need no Kafka: seconds
 
 bench: $(INSTALLED) ## CPU per event, next to a bare producer; records under loadtest/results/
 	$(BIN)/python -m loadtest.benchmark --record
+
+syslog-bench: $(INSTALLED) ## CPU per syslog message, next to a bare producer; records too
+	$(BIN)/python -m loadtest.syslog_benchmark --record
+
+syslog-loss: $(INSTALLED) ## UDP at rising rates: sent = delivered + counted as dropped; records too
+	$(BIN)/python -m loadtest.syslog_loss --record
 
 compare: $(INSTALLED) ## CPU per event, next to that of another commit: make compare BEFORE=COMMIT
 	$(BIN)/python -m loadtest.compare $(BEFORE) --record

@@ -11,6 +11,8 @@ import pytest
 from ingest.config import load
 from ingest_http.__main__ import main
 from ingest_http.config import HttpConfig
+from ingest_syslog.__main__ import main as syslog_main
+from ingest_syslog.config import SyslogConfig
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 FILES = sorted(each for each in DEPLOY.rglob("*.toml") if each.parent.name != "sources.d")
@@ -28,16 +30,29 @@ def test_it_is_right(
     assert "configuration is fine" in capsys.readouterr().out
 
 
+def test_the_example_is_right_for_syslog_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """`ingest-syslog --check` finds nothing, and there is a listener of each protocol."""
+    assert syslog_main(["--config", str(DEPLOY / NAMES[0]), "--check"]) == 0
+    assert "configuration is fine" in capsys.readouterr().out
+    listeners = load(DEPLOY / NAMES[0], SyslogConfig, {}).syslog.listeners
+    assert {each.protocol for each in listeners} == {"udp", "tcp", "relp"}
+
+
+@pytest.mark.parametrize("kind", [HttpConfig, SyslogConfig])
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_what_is_commented_out_is_the_default(file: Path, tmp_path: Path) -> None:
+def test_what_is_commented_out_is_the_default(
+    file: Path, kind: type[HttpConfig | SyslogConfig], tmp_path: Path
+) -> None:
     """As its head says: with all of it in effect nothing changes."""
+    if kind is SyslogConfig and "[[syslog.listeners]]" not in file.read_text(encoding="utf-8"):
+        return
     text, count = COMMENTED_OUT.subn(r"\1", file.read_text(encoding="utf-8"))
     folder = tmp_path / "examples"
     shutil.copytree(file.parent, folder)
-    before = load(folder / file.name, HttpConfig, {})
+    before = load(folder / file.name, kind, {})
     (folder / file.name).write_text(text, encoding="utf-8")
     assert count > 0
-    assert load(folder / file.name, HttpConfig, {}) == before
+    assert load(folder / file.name, kind, {}) == before
 
 
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
