@@ -22,6 +22,7 @@ RELOADABLE: tuple[KeyPath, ...] = (
     ("auth",),
     ("door", "tls"),
     ("door", "schema"),
+    ("house", "windows", "*", "glass"),
     ("syslog_sources",),
 )
 SECRET = "hunter2"
@@ -45,10 +46,25 @@ class Door(Settings):
     schema_: FileContent | None = Field(default=None, alias="schema")
 
 
+class Window(Settings):
+    """One of several of a kind."""
+
+    name: str
+    glass: str = "clear"
+    size: int = 1
+
+
+class House(Settings):
+    """A section with tables in a list."""
+
+    windows: list[Window] = Field(default_factory=list)
+
+
 class Config(SharedSettings):
     """What a service has beside the shared sections."""
 
     door: Door = Door()
+    house: House = House()
 
 
 def tls(cert: bytes = b"c", key: bytes = b"k", **more: FileContent) -> dict[str, Any]:
@@ -285,3 +301,23 @@ def test_no_text_has_a_value_in_it(current: Config, found: Config) -> None:
         assert SECRET not in text
         assert not DIGEST.search(text)
         assert "syslog_sources" not in text
+
+
+def windows(*each: dict[str, Any]) -> Config:
+    """A configuration with these windows."""
+    listed = [Window(**window) for window in each]
+    return Config(sources={"a": {}}, house=House(windows=listed))
+
+
+def test_a_key_of_the_tables_in_a_list_is_taken_by_their_names() -> None:
+    """Whatever their order; more or fewer of them need a restart."""
+    current = windows({"name": "a"}, {"name": "b"})
+    found = windows({"name": "c"}, {"name": "b", "glass": "blue", "size": 2})
+    taken = change(current, found, RELOADABLE)
+    assert taken.config == windows({"name": "a"}, {"name": "b", "glass": "blue"})
+    assert taken.changed == ["house.windows.b.glass: changed"]
+    assert sorted(taken.needs_restart) == [
+        "house.windows.a",
+        "house.windows.b.size",
+        "house.windows.c",
+    ]

@@ -527,3 +527,32 @@ class SharesMachine(RuleBasedStateMachine):
 
 
 TestSharesMachine = SharesMachine.TestCase
+
+
+# Bytes that are here already.
+
+
+def test_what_is_here_already_is_booked_whatever_the_limit_says() -> None:
+    """It counts for its holder and at the marks, and is given back like any lease."""
+    budget, heard = loud_budget()
+    holder = budget.holder("logs")
+    leases = [budget.book(800, holder), budget.book(800, holder)]
+    assert (budget.used_bytes, holder.held_bytes, holder.leases) == (1600, 1600, 2)
+    assert (heard, budget.paused) == (["pause"], True)
+    for lease in leases:
+        lease.release()
+    assert (budget.used_bytes, holder.held_bytes, holder.leases) == (0, 0, 0)
+    assert (heard, budget.paused) == (["pause", "resume"], False)
+
+
+def test_a_holder_exceeds_its_share_with_more_than_is_left() -> None:
+    """So that one holder alone stops at half, and each of two at a third."""
+    budget, _ = loud_budget()
+    one, other = budget.holder("one"), budget.holder("other")
+    budget.book(500, one)
+    assert not budget.exceeds_share(one)
+    budget.book(1, one)
+    assert budget.exceeds_share(one)
+    assert not budget.exceeds_share(other)
+    budget.book(250, other)
+    assert budget.exceeds_share(other)

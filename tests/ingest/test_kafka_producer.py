@@ -224,6 +224,33 @@ async def test_a_missing_topic_that_may_not_be_created_is_unavailable_alone(kafk
     check_honest(fates, kafka.read(missing))
 
 
+async def test_a_batch_without_a_deadline_waits_for_its_topic(kafka: Kafka) -> None:
+    """However long the topic cannot be used; then it is written, in the order of submission."""
+    missing = kafka.new_name()
+    async with producing(kafka.servers, missing, create=False) as producer:
+        receipts = [
+            producer.submit(missing, [b"%d" % number], timestamp_ms=1, keys=[b"k"])
+            for number in range(3)
+        ]
+        producer.in_trouble()
+        assert await fate(producer, missing) == UNAVAILABLE
+        assert not any(receipt.answered for receipt in receipts)
+        kafka.create(missing)
+        producer.in_trouble()
+        async with asyncio.timeout(20.0):
+            for receipt in receipts:
+                assert (await receipt).acked
+    assert [record.value for record in kafka.read(missing)] == [b"0", b"1", b"2"]
+
+
+async def test_a_batch_that_still_waits_is_told_at_the_end(kafka: Kafka) -> None:
+    """It is certainly not in Kafka."""
+    missing = kafka.new_name()
+    async with producing(kafka.servers, missing, create=False) as producer:
+        receipt = producer.submit(missing, [b"v"], timestamp_ms=1)
+    assert [run.status for run in receipt.runs] == [Status.RETRY]
+
+
 def check_honest(fates: list[tuple[bytes, Status]], records: list[Record]) -> None:
     """What was ``retry`` is not there, what was acked is."""
     there = {record.value for record in records}
