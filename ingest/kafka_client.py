@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.helpers import create_ssl_context
 from aiokafka.structs import TopicPartition
 
+from ingest import zstd_level
 from ingest.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class InvalidRecord(kafka_errors.BrokerResponseError):
 
 
 kafka_errors.kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
+zstd_level.use()
 INVALID_RECORD: type[BaseException] = kafka_errors.for_code(InvalidRecord.errno)
 
 VERDICTS: dict[type[BaseException], Verdict] = {
