@@ -159,8 +159,7 @@ def _collide(one: ListenerSettings, other: ListenerSettings) -> bool:
 def _rules(config: SyslogConfig) -> Iterator[Conflict]:
     known = {listener.name for listener in config.syslog.listeners}
     for number, rule in enumerate(config.syslog.rules):
-        named = rule.when.listener or []
-        for name in [named] if isinstance(named, str) else named:
+        for name in rule.when.listener or ():
             if name not in known:
                 path = ("syslog", "rules", number, "when", "listener")
                 yield Conflict(path, f"there is no listener {name!r}", (("syslog", "listeners"),))

@@ -110,37 +110,34 @@ class SyslogFront:
         Returns:
             How many messages nobody has any more.
         """
+        flush_seconds = min(FLUSH_SECONDS, (deadline - self._loop.time()) / 4)
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline - FLUSH_SECONDS):
+            async with asyncio.timeout_at(deadline - 2 * flush_seconds):
                 await asyncio.gather(*(each.close() for each in self._listeners.values()))
+        for listener in self._listeners.values():
+            listener.hold()  # senders that never end would bring more all the time
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline - flush_seconds):
                 while self._publisher.open:
                     await asyncio.sleep(0.01)
         for listener in self._listeners.values():
             listener.finish()
-        await asyncio.gather(*(each.abort(FLUSH_SECONDS) for each in self._listeners.values()))
+        await asyncio.gather(*(each.abort(flush_seconds) for each in self._listeners.values()))
         await self._producer.stop(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
         return self._publisher.dropped
 
 
 def when_of(when: WhenSettings) -> When:
     """The conditions of a rule as they are looked at."""
-    facility, severity = _listed(when.facility), when.severity_at_least
-    listener = _listed(when.listener)
+    severity = when.severity_at_least
     return When(
-        facility=None if facility is None else frozenset(map(facility_number, facility)),
+        facility=frozenset(map(facility_number, when.facility)) if when.facility else None,
         severity_at_least=None if severity is None else severity_number(severity),
-        app_name=_listed(when.app_name),
-        host=_listed(when.host),
-        peer=_listed(when.peer),
-        listener=None if listener is None else frozenset(listener),
+        app_name=tuple(when.app_name) if when.app_name else None,
+        host=tuple(when.host) if when.host else None,
+        peer=tuple(when.peer) if when.peer else None,
+        listener=frozenset(when.listener) if when.listener else None,
     )
-
-
-def _listed(value: str | list[str] | None) -> tuple[str, ...] | None:
-    """One value or several as several."""
-    if value is None:
-        return None
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 async def make(config: SyslogConfig) -> SyslogFront:

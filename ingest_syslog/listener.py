@@ -104,6 +104,11 @@ class StreamListener:
         if self._sweeping is not None:
             self._sweeping.cancel()
 
+    def hold(self) -> None:
+        """Read no more from anybody who is here."""
+        for connection in tuple(self._acceptor.connections):
+            connection.hold()
+
     def finish(self) -> None:
         """Give RELP clients the answers that are due; close what is left."""
         for connection in tuple(self._acceptor.connections):
@@ -219,8 +224,8 @@ class DatagramListener:
     def open(self, sockets: Sequence[socket.socket]) -> None:
         """Read from bound sockets."""
         self._sockets = sockets
-        kept = self.settings.frame_bytes
-        self._readers = [UdpListener(s, self._take, datagram_bytes=kept) for s in sockets]
+        read = self.settings.frame_bytes + len(PADDING)  # which counts for nothing
+        self._readers = [UdpListener(s, self._take, datagram_bytes=read) for s in sockets]
         self._pressure.enter(self)
         for reader in self._readers:
             if not self._holds:
@@ -259,10 +264,22 @@ class DatagramListener:
         odd = not all(datagrams) or max(lengths) > kept or self._allowed is not None
         if odd:
             datagrams, peers, lengths = self._admitted(datagrams, peers, lengths)
-        cuts = [(at, size) for at, size in enumerate(lengths) if size > kept] if odd else ()
+        cuts = self._cuts(datagrams, lengths) if odd else ()
+        if cuts:
+            datagrams = [each[:kept] for each in datagrams]
         if datagrams:
             origin = Origin(self.settings.name) if self._intake.sorts else self._origin
             self._intake.take(Taken(datagrams, peers, cuts), origin)
+
+    def _cuts(self, datagrams: list[bytes], lengths: list[int]) -> list[tuple[int, int]]:
+        """The position and the whole length of those over the limit, without their padding."""
+        kept = self.settings.frame_bytes
+        whole = kept + len(PADDING)
+        return [
+            (at, size)
+            for at, (each, size) in enumerate(zip(datagrams, lengths, strict=True))
+            if size > whole or len(each) > kept
+        ]
 
     def _admitted(
         self, datagrams: list[bytes], peers: list[str], lengths: list[int]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from ingest.settings import (
     FileContent,
@@ -16,7 +16,7 @@ from ingest.settings import (
     SourceName,
     split_address,
 )
-from ingest_syslog.identity import check_fingerprint
+from ingest_syslog.identity import check_fingerprint, check_name
 from ingest_syslog.rules import facility_number, severity_number
 
 UNIX = "unix:"
@@ -66,6 +66,12 @@ Facility = Annotated[str, AfterValidator(_is_facility)]
 Severity = Annotated[str, AfterValidator(_is_severity)]
 Fingerprint = Annotated[str, AfterValidator(check_fingerprint)]
 Text = Annotated[str, Field(min_length=1)]
+CertificateName = Annotated[str, AfterValidator(check_name)]
+Item = TypeVar("Item")
+OneOrMore = Annotated[
+    list[Item], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), Field(min_length=1)
+]
+"""One value is as good as a list of it."""
 
 
 class TlsSettings(Settings):
@@ -74,7 +80,7 @@ class TlsSettings(Settings):
     cert: FileContent
     key: FileContent
     client_ca: FileContent | None = None
-    allowed_names: list[Text] = Field(default_factory=list)
+    allowed_names: list[CertificateName] = Field(default_factory=list)
     allowed_fingerprints: list[Fingerprint] = Field(default_factory=list)
 
 
@@ -110,12 +116,12 @@ class ListenerSettings(Settings):
 class WhenSettings(Settings):
     """``when`` of a rule: all that is given must hold; of a list, any one."""
 
-    facility: Facility | list[Facility] | None = None
+    facility: OneOrMore[Facility] | None = None
     severity_at_least: Severity | None = None
-    app_name: Text | list[Text] | None = None
-    host: Text | list[Text] | None = None
-    peer: Network | list[Network] | None = None
-    listener: ListenerName | list[ListenerName] | None = None
+    app_name: OneOrMore[Text] | None = None
+    host: OneOrMore[Text] | None = None
+    peer: OneOrMore[Network] | None = None
+    listener: OneOrMore[ListenerName] | None = None
 
 
 class RuleSettings(Settings):

@@ -73,7 +73,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._holds = 0
         self._begun = False  # whether anything was received
+        self._lost = False
         self._rest: list[Callable[[], None]] = []  # what was received and waits for its turn
+        self._turning = False  # it has its turn just now
+        self._turn_due = False
+        self._held_by_turns = False
 
     # What the acceptor asks.
 
@@ -129,10 +133,14 @@ class Connection(asyncio.Protocol):
             self.close_for("certificate")
             return
         self._host.entered(self)
+        if self._holds:
+            self._loop.call_soon(self._stay_paused)
 
     def data_received(self, data: bytes) -> None:
         """Take what was read."""
         self.idle_since = self._loop.time()
+        if self._holds:
+            self._stay_paused()
         if not self._begun:
             self._begun = True
             if data.startswith(_CLIENT_HELLO) and not self.is_tls:
@@ -142,11 +150,22 @@ class Connection(asyncio.Protocol):
         if self.is_closed_by_us:
             return
         self.feed(data)
-        self.partial_since = None if not self.has_partial else self.partial_since or self.idle_since
+        self._note_partial()
+
+    def _note_partial(self) -> None:
+        if not self.has_partial:
+            self.partial_since = None
+        elif self.partial_since is None:
+            self.partial_since = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over; what was received whole is published all the same."""
+        """It is over; what was received whole is published all the same, in its turn."""
         del exc
+        self._lost = True
+        if not self._rest:
+            self._leave()
+
+    def _leave(self) -> None:
         self.ended()
         self._host.left(self)
 
@@ -169,10 +188,17 @@ class Connection(asyncio.Protocol):
         if self._holds == 1 and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
+    def _stay_paused(self) -> None:
+        """Pause again: uvloop begins to read after ``connection_made``, whatever was said there."""
+        if self._holds and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
     def release(self) -> None:
         """Take one `hold` back."""
         self._holds -= 1
-        if self._holds == 0 and self._transport is not None and not self._transport.is_closing():
+        if self._rest:
+            self._go_on()
+        elif self._holds == 0 and self._transport is not None and not self._transport.is_closing():
             now = self._loop.time()  # the time in which nobody read is not the sender's
             self.idle_since = now
             self.partial_since = None if self.partial_since is None else now
@@ -184,22 +210,50 @@ class Connection(asyncio.Protocol):
         return self._holds > 0
 
     def in_turns(self, work: list[Callable[[], None]]) -> None:
-        """Do the first piece of work now, and one more at each turn of the event loop."""
-        if self._rest:
-            self._rest += work
-            return
-        work[0]()
-        if len(work) > 1:
-            self._rest = work[1:]
-            self.hold()
-            self._loop.call_soon(self._next_turn)
+        """Do the first piece of work now, and one more at each turn of the event loop.
 
-    def _next_turn(self) -> None:
-        self._rest.pop(0)()
+        Nothing is read before all is done, and nothing is done while reading must rest: what was
+        read may make far more of itself than it was. What a piece brings comes before the others.
+        """
+        if self._turning:
+            self._rest[:0] = work
+            return
+        is_waiting = bool(self._rest)
+        self._rest += work
+        if not is_waiting:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._turning, self._turn_due = True, False
+        try:
+            self._rest.pop(0)()
+        finally:
+            self._turning = False
+            self._after_turn()
+
+    def _after_turn(self) -> None:
+        self._note_partial()
         if self._rest:
-            self._loop.call_soon(self._next_turn)
-        else:
+            if not self._held_by_turns:
+                self._held_by_turns = True
+                self.hold()
+            self._go_on()
+            return
+        if self._held_by_turns:
+            self._held_by_turns = False
             self.release()
+        if self._lost:
+            self._leave()
+
+    def _go_on(self) -> None:
+        """Have one more turn, unless somebody has it rest."""
+        if not self._turn_due and not self._turning and not self.must_rest():
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def must_rest(self) -> bool:
+        """Whether it is held by others than itself."""
+        return self._holds > self._held_by_turns
 
     def close_for(self, reason: str) -> None:
         """Close it for a reason that is counted."""
@@ -228,6 +282,16 @@ class StreamConnection(Connection):
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the stream."""
+        lines = data.count(b"\n")
+        if lines <= TURN_FRAMES and data.find(b"\0") < 0:
+            self._feed(data, lines)
+        else:
+            pieces = [(piece, piece.count(b"\n")) for piece in _pieces(data)]
+            self.in_turns([partial(self._feed, *each) for each in pieces])
+
+    def _feed(self, data: bytes, lines: int) -> None:
+        if self._over:
+            return
         held_bytes = self._framer.held_bytes
         try:
             framed = self._framer.feed(data)
@@ -239,9 +303,9 @@ class StreamConnection(Connection):
             return
         if framed.frames:
             self.partial_since = None
-        self._take(framed, plain=self._plain(data, framed, held_bytes))
+        self._take(framed, plain=self._plain(data, lines, framed, held_bytes))
 
-    def _plain(self, data: bytes, framed: Framed, held_bytes: int) -> bool:
+    def _plain(self, data: bytes, lines: int, framed: Framed, held_bytes: int) -> bool:
         """Whether every frame is plain and ended by LF: it is cheaper to see in what was read.
 
         As many LF as frames, and nothing else around them: an octet count is longer than an LF.
@@ -250,7 +314,7 @@ class StreamConnection(Connection):
         of_frames = plain and self._clean
         self._clean = not self.has_partial or (plain and (self._clean or bool(framed.frames)))
         ended = len(framed.frames) + framed.empty
-        if not of_frames or data.count(b"\n") != ended:
+        if not of_frames or lines != ended:
             return False
         taken = held_bytes + len(data) - self._framer.held_bytes
         return taken == ended + sum(map(len, framed.frames))
@@ -301,6 +365,18 @@ class StreamConnection(Connection):
             transport.write_eof()
 
 
+def _pieces(data: bytes) -> list[bytes]:
+    """Cut what was read so that no piece has many more frames than are worked on at once.
+
+    As bytes they are far smaller than as frames, of which a read may have a quarter of a million.
+    """
+    is_short = len(data) <= TURN_FRAMES
+    if is_short or data.count(b"\n") + data.count(b"\0") <= TURN_FRAMES:
+        return [data]
+    half = len(data) // 2
+    return _pieces(data[:half]) + _pieces(data[half:])
+
+
 class RelpConnection(Connection):
     """Frames that are acknowledged when they are durable: RELP."""
 
@@ -309,6 +385,7 @@ class RelpConnection(Connection):
         self._session = Session(host.settings.frame_bytes)
         self._origin = Origin(host.settings.name, self, resends=True)
         self._flushing = False
+        self._ends = False
         self._unread = False
         self._full = False
 
@@ -326,6 +403,19 @@ class RelpConnection(Connection):
         """Begin."""
         transport.set_write_buffer_limits(high=self._host.settings.unread_ack_bytes)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over; the client sends again what was not worked on."""
+        self._rest.clear()
+        super().connection_lost(exc)
+
+    def must_rest(self) -> bool:
+        """Whether it is held by others than itself; a full session goes on, to be less full.
+
+        At the end all that was read goes on: what is half done, the client sends again as a whole.
+        """
+        others = self._holds - self._held_by_turns - self._full
+        return others > 0 and not self._host.draining
 
     def pause_writing(self) -> None:
         """The client does not read its answers: nothing more is read from it."""
@@ -394,10 +484,18 @@ class RelpConnection(Connection):
             return
         if output:
             transport.write(output)
-        if self._session.closing:
+        if self._ends and transport.can_write_eof():
+            transport.write_eof()
+            transport.resume_reading()
+        elif self._session.closing:
             transport.close()
 
     def finish(self) -> None:
-        """Give the answers that are due, say that the server closes, and close."""
+        """Give the answers that are due, say that the server closes, and have the client close.
+
+        What it sends meanwhile is read and forgotten. Unread it would make a reset of our close,
+        and that may overtake the answers.
+        """
+        self._ends = True
         self._session.drain()
         self._flush()

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from deploy.local.cluster import Node
 
 # The checks in these are read in failures like ours.
-pytest.register_assert_rewrite("tests.http_door", "tests.syslog_gateway")
+pytest.register_assert_rewrite(
+    "tests.http_door", "tests.syslog_gateway", "tests.syslog_abuse", "tests.syslog_door"
+)
 from tests.syslog_gateway import CheckedGateway  # noqa: E402 - not before it is registered
 
 MARKERS = {

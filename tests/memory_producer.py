@@ -154,9 +154,9 @@ class MemoryProducer:
         if segment.keys is None:
             return {sticky: segment}
         positions: dict[int, list[int]] = {}
-        numbers = self._partitioner.partitions(segment.keys, topic.partitions)
+        numbers = self._partitioner.partitions(segment.keys, topic.partitions, sticky)
         for position, number in enumerate(numbers):
-            positions.setdefault(sticky if number is None else number, []).append(position)
+            positions.setdefault(number, []).append(position)
         return {number: segment.select(chosen) for number, chosen in positions.items()}
 
     async def _write(self, topic: MemoryTopic, number: int, segment: Segment) -> None:
