@@ -198,6 +198,13 @@ class Intake:
         self._default.received(count)
         self._dropped(self._default, reason, count)
 
+    def lose(self, count: int, empty: int = 0) -> None:
+        """Count messages that nobody has, since the service ends, and empty ones among them."""
+        if empty:
+            self.drop("empty", empty)
+        self.drop("shutting_down", count)
+        self.publisher.dropped += count
+
     def _dropped(self, road: Road, reason: str, count: int) -> None:
         road.dropped(count)
         metrics.SYSLOG_DROPPED.labels(self._name, reason).inc(count)

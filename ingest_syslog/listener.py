@@ -101,8 +101,6 @@ class StreamListener:
                 connection.hold()  # what is not read is not acknowledged, and comes again
         else:
             await self._end_streams()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
 
     def hold(self) -> None:
         """Read no more from anybody who is here."""
@@ -116,11 +114,13 @@ class StreamListener:
 
     async def abort(self, seconds: float) -> None:
         """Close what has not closed after ``seconds``."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         until = self._loop.time() + seconds
         while self._acceptor.connections and self._loop.time() < until:
             await asyncio.sleep(0.01)
         for connection in tuple(self._acceptor.connections):
-            connection.force_close()
+            connection.give_up()
 
     async def _end_streams(self) -> None:
         for connection in tuple(self._acceptor.connections):
@@ -193,7 +193,10 @@ def context_of(tls: TlsSettings | None) -> ssl.SSLContext | None:
     """
     if tls is None:
         return None
-    return server_context(tls.cert, tls.key, tls.client_ca, client_cert_required=True)
+    context = server_context(tls.cert, tls.key, tls.client_ca, client_cert_required=True)
+    # Senders that never read would reset the connection by their close, with session tickets in it.
+    context.num_tickets = 0
+    return context
 
 
 class DatagramListener:
@@ -247,16 +250,23 @@ class DatagramListener:
     async def close(self) -> None:
         """Keep new datagrams out, take what is queued, and close."""
         self._pressure.leave(self)
-        for sock, reader in zip(self._sockets, self._readers, strict=True):
+        for sock in self._sockets:
             refuse_datagrams(sock)
+        for reader in tuple(self._readers):
             await reader.drain_rest()
+            self._readers.remove(reader)
             reader.close()
 
     def finish(self) -> None:
         """Nobody waits for an answer."""
 
     async def abort(self, seconds: float) -> None:
-        """Nothing is left."""
+        """Count what there was no time to take."""
+        del seconds  # others wait for their senders
+        for reader in self._readers:
+            self._intake.lose(reader.discard_rest())
+            reader.close()
+        self._readers.clear()
 
     def _take(self, datagrams: list[bytes], peers: list[str], lengths: list[int]) -> None:
         kept = self.settings.frame_bytes

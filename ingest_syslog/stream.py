@@ -109,6 +109,11 @@ class Connection(asyncio.Protocol):
             with suppress(OSError):
                 self._arriving.shutdown(socket.SHUT_RDWR)
 
+    def give_up(self) -> None:
+        """Close it at once, because the service ends."""
+        self._rest.clear()
+        self.force_close()
+
     def never_made(self) -> None:
         """Let go of the socket."""
         if self._arriving is not None:
@@ -125,6 +130,8 @@ class Connection(asyncio.Protocol):
             return
         tls = transport.get_extra_info("ssl_object")
         self.is_tls = tls is not None
+        if self.is_tls:  # at the end of the stream asyncio forgets what it has read ahead
+            transport.set_read_buffer_limits(high=1, low=0)
         self.idle_since = self._loop.time()
         identity = self._host.identity
         if tls is not None and identity is not None and not _is_admitted(tls, identity):
@@ -273,6 +280,7 @@ class StreamConnection(Connection):
         self._framer = Framer(host.settings.framing, host.settings.frame_bytes)
         self._origin = Origin(host.settings.name, self)
         self._over = False
+        self._given_up = False
         self._clean = True  # whether what has come of a frame is plain
 
     @property
@@ -347,7 +355,20 @@ class StreamConnection(Connection):
         return parts
 
     def _publish(self, taken: Taken) -> None:
-        self._host.intake.take(taken, self._origin)
+        if self._given_up:
+            self._host.intake.lose(len(taken.frames), taken.empty)
+        else:
+            self._host.intake.take(taken, self._origin)
+
+    def give_up(self) -> None:
+        """Close it at once; what was read and had no turn yet is counted: nobody has it."""
+        self._given_up = self._turning = True
+        while self._rest:
+            self._rest.pop(0)()
+        self.ended()
+        super().give_up()
+        if self._lost:
+            self._leave()
 
     def ended(self) -> None:
         """What there is of a frame is one: its sender will not send it again."""

@@ -94,7 +94,9 @@ class Kafka(MemoryProducer):
 
     async def stop(self, seconds: float) -> None:
         """Give up what is not acked by then."""
+        tasks = [*self._tasks]
         await super().stop(seconds)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for receipt in self._receipts:
             parts: list[Any] = list(receipt.parts)
             for part in parts:
@@ -188,7 +190,7 @@ class OpenDoor:
         logs: what was logged since it is open.
     """
 
-    def __init__(self, config: SyslogConfig, logs: list[Any]) -> None:
+    def __init__(self, config: SyslogConfig, logs: list[Any], *, real_producer: bool) -> None:
         self.config = config
         self.topics: dict[str, Topic] = {
             each.topic or name: Topic() for name, each in config.sources.items()
@@ -202,7 +204,8 @@ class OpenDoor:
         self._drops = KernelDrops({name: [sock] for name, sock in self.bound.items()})
         self._then = _samples()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(front_module, "KafkaProducer", lambda *_: self.producer)
+            if not real_producer:
+                patch.setattr(front_module, "KafkaProducer", lambda *_: self.producer)
             self.front = SyslogFront(config)
         self._clients: list[Client] = []
         self._senders: list[socket.socket] = []
@@ -391,7 +394,7 @@ def _samples() -> Counter[tuple[str, frozenset[tuple[str, str]]]]:
     found: Counter[tuple[str, frozenset[tuple[str, str]]]] = Counter()
     for family in metrics.REGISTRY.collect():
         for sample in family.samples:
-            found[sample.name, frozenset(sample.labels.items())] += sample.value
+            found[sample.name, frozenset(sample.labels.items())] += int(sample.value)
     return found
 
 
@@ -436,16 +439,22 @@ def configured(
 
 @asynccontextmanager
 async def open_door(
-    *listeners: dict[str, Any], rules: Sequence[dict[str, Any]] = (), **sections: dict[str, Any]
+    *listeners: dict[str, Any],
+    rules: Sequence[dict[str, Any]] = (),
+    real_producer: bool = False,
+    **sections: dict[str, Any],
 ) -> AsyncIterator[OpenDoor]:
-    """A door with these listeners; see `configured` and the head of this module."""
+    """A door with these listeners; see `configured` and the head of this module.
+
+    With its ``real_producer`` it is not Kafka in memory that it writes to.
+    """
     config = configured(*listeners, rules=rules, **sections)
     before: Counter[str] = unaccounted()
     troubles: list[Any] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: troubles.append(context))
     with capture_logs() as logs, _in_a_hurry():
-        door = OpenDoor(config, logs)
+        door = OpenDoor(config, logs, real_producer=real_producer)
         await door.open()
         try:
             yield door

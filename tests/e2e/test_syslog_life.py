@@ -233,7 +233,7 @@ MISTAKES = {
     "syslog.listeners[0].allow_from[1]": ('"2001:db8::/32"', '"2001:db8::/320"'),
     "syslog.listeners[3].unread_ack_byte": ("unread_ack_bytes", "unread_ack_byte"),
     "syslog.rules[0].when.severity_at_least": ('"warning", app', '"dangerous", app'),
-    "syslog.rules[0].when.facility": ('"authpriv"', '"nobody"'),
+    "syslog.rules[0].when.facility[1]": ('"authpriv"', '"nobody"'),
     "syslog.worker": ('workers = "auto"', 'worker = "auto"'),
     "limits.inflight_bytes": ("100_000_000", "-1"),
 }

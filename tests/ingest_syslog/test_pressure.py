@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +14,8 @@ from ingest_syslog.pressure import LOW_SHARE, Pressure
 from tests.syslog_door import lines, message, messages, on_uvloop, open_door, until
 
 if TYPE_CHECKING:
+    import ssl
+
     from ingest.inflight import Holder, Lease
 
 TCP: dict[str, Any] = {"protocol": "tcp", "frame_bytes": 8_192}
@@ -171,9 +175,9 @@ async def test_at_the_high_watermark_a_tcp_client_blocks(*, tls: bool) -> None:
     texts = [f"{number} ".ljust(4_000, "x") for number in range(3_000)]
     options, settings = tls_of() if tls else ({}, {})
     async with open_door({**TCP, **settings}, limits=LIMITS) as door:
-        client = await door.connect(**options)
         door.producer.reachable.clear()
-        sending = asyncio.create_task(client.send(lines(map(message, texts))))
+        send = asyncio.to_thread(send_all, door.address("tcp"), lines(map(message, texts)), options)
+        sending = asyncio.create_task(send)
         await until(lambda: [each.held for each in door.connections()] == [True])
         used = door.used_bytes
         await turns()
@@ -183,6 +187,34 @@ async def test_at_the_high_watermark_a_tcp_client_blocks(*, tls: bool) -> None:
         await sending
         assert await door.written(len(texts)) == texts
         assert door.outcomes() == {"acked": len(texts)}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@on_uvloop
+async def test_who_leaves_at_the_high_watermark_has_sent_everything(*, tls: bool) -> None:
+    """It has closed before it was read to its end, which is no reason to forget the rest."""
+    texts = [f"{number} ".ljust(4_000, "x") for number in range(300)]
+    options, settings = tls_of() if tls else ({}, {})
+    async with open_door({**TCP, **settings}, limits=LIMITS) as door:
+        door.producer.reachable.clear()
+        data = lines(map(message, texts))
+        await asyncio.to_thread(send_all, door.address("tcp"), data, options)
+        await until(lambda: [each.held for each in door.connections()] == [True])
+        await turns()
+        assert door.counted("ingest_events_received_total") < len(texts)
+        door.producer.reachable.set()
+        assert await door.written(len(texts)) == texts
+
+
+def send_all(address: Any, data: bytes, options: dict[str, Any]) -> None:
+    """What a simple client does: it waits as long as it has to."""
+    with ExitStack() as stack:
+        sock = stack.enter_context(socket.create_connection(address))
+        if options:
+            context: ssl.SSLContext = options["ssl"]
+            name = options["server_hostname"]
+            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=name))
+        sock.sendall(data)
 
 
 def tls_of() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ingest_syslog import stream
+from ingest_syslog.relp import Session
 from tests.syslog_door import (
     LETTERS,
     OFFERS,
@@ -515,8 +516,7 @@ async def test_very_many_frames_are_read_only_as_fast_as_they_are_acknowledged(
 
 def session_of_at_most(frames: int) -> Callable[[int], Any]:
     """Sessions that are full with so many."""
-    kind = stream.Session
-    return lambda frame_bytes: kind(frame_bytes, max_unacked_frames=frames)
+    return lambda frame_bytes: Session(frame_bytes, max_unacked_frames=frames)
 
 
 @on_uvloop
