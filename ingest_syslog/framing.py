@@ -19,12 +19,15 @@ A frame has no delimiter and no padding. One of which nothing is left is empty: 
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Strip = Callable[[bytes], bytes]
+    Limits = tuple[int, int]
+    """How long a frame may be, and how many one feed may bring."""
 
 Framing = Literal["auto", "lf", "nul", "octet"]
 
@@ -58,12 +61,16 @@ class Framed(NamedTuple):
         empty: how many frames there were that are empty.
         cuts: which of the frames are cut, by position.
         suspect: how many frames have an octet count that does not fit what follows them.
+        rest: what was not looked at, because there are enough frames: feed it before anything else.
+        may_have_lf: whether a frame, or a part of one, may have LF inside.
     """
 
     frames: list[bytes]
     empty: int
     cuts: Sequence[Cut]
     suspect: int
+    rest: bytes = b""
+    may_have_lf: bool = False
 
 
 class FramingError(ValueError):
@@ -87,18 +94,21 @@ class Framer:
         framing: how its frames are told apart.
         frame_bytes: how long a frame may be, at least 1; a longer one is cut to that, and the
             stream is followed to its real end.
+        most_frames: how many frames one feed may bring; the smallest take far more memory than
+            their bytes do.
     """
 
-    def __init__(self, framing: Framing, frame_bytes: int) -> None:
+    def __init__(self, framing: Framing, frame_bytes: int, most_frames: int = sys.maxsize) -> None:
         self._rules: _Delimited | _Counted
+        limits = frame_bytes, most_frames
         if framing == "lf":
-            self._rules = _Delimited(b"\n", (b"\r", b"\0"), _strip_before_lf, frame_bytes)
+            self._rules = _Delimited(b"\n", (b"\r", b"\0"), _strip_before_lf, limits)
         elif framing == "nul":
-            self._rules = _Delimited(b"\0", (b"\n", b"\r"), _strip_before_nul, frame_bytes)
+            self._rules = _Delimited(b"\0", (b"\n", b"\r"), _strip_before_nul, limits)
         elif framing == "octet":
-            self._rules = _Counted(frame_bytes)
+            self._rules = _Counted(limits)
         else:
-            self._rules = _Auto(frame_bytes)
+            self._rules = _Auto(limits)
 
     def feed(self, data: bytes) -> Framed:
         """Take the next bytes of the stream.
@@ -130,11 +140,24 @@ class Framer:
 class _Read:
     """One feed: its bytes, and what was found in them so far."""
 
-    __slots__ = ("_lf", "_nul", "cuts", "data", "empty", "frames", "limit", "split", "suspect")
+    __slots__ = (
+        "_lf",
+        "_nul",
+        "cuts",
+        "data",
+        "empty",
+        "frames",
+        "limit",
+        "may_have_lf",
+        "most",
+        "split",
+        "suspect",
+    )
 
-    def __init__(self, data: bytes, limit: int) -> None:
+    def __init__(self, data: bytes, limits: Limits) -> None:
         self.data = data
-        self.limit = limit
+        self.limit, self.most = limits
+        self.may_have_lf = False
         self.frames: list[bytes] = []
         self.empty = 0
         self.cuts: list[Cut] = []
@@ -177,8 +200,14 @@ class _Read:
         found = self.data.find(delimiter, at)
         return len(self.data) if found < 0 else found
 
-    def framed(self) -> Framed:
-        return Framed(self.frames, self.empty, tuple(self.cuts), self.suspect)
+    @property
+    def room(self) -> int:
+        """How many frames may still come."""
+        return self.most - len(self.frames) - self.empty
+
+    def framed(self, rest: bytes = b"") -> Framed:
+        cuts = tuple(self.cuts)
+        return Framed(self.frames, self.empty, cuts, self.suspect, rest, self.may_have_lf)
 
 
 class _Begun:
@@ -209,13 +238,13 @@ class _Delimited:
     """Frames that run to a delimiter, whatever is in them."""
 
     def __init__(
-        self, delimiter: bytes, padding: tuple[bytes, ...], strip: Strip, limit: int
+        self, delimiter: bytes, padding: tuple[bytes, ...], strip: Strip, limits: Limits
     ) -> None:
         self._delimiter = delimiter
         self._padding = padding
         self._strip = strip
-        self._limit = limit
-        self._begun = _Begun(limit)
+        self._limits = limits
+        self._begun = _Begun(limits[0])
 
     @property
     def has_partial(self) -> bool:
@@ -226,15 +255,20 @@ class _Delimited:
         return len(self._begun)
 
     def feed(self, data: bytes) -> Framed:
-        read = _Read(data, self._limit)
-        first, *whole = data.split(self._delimiter)
+        read = _Read(data, self._limits)
+        read.may_have_lf = self._delimiter != b"\n"
+        first, *whole = data.split(self._delimiter, read.most)
         self._begun.add(first)
+        rest = b""
         if whole:
             self._begun.close(read, self._strip)
+            ended = len(whole)
             rest = whole.pop()
             self._take(read, whole)
-            self._begun.add(rest)
-        return read.framed()
+            if ended < read.most:
+                self._begun.add(rest)
+                rest = b""
+        return read.framed(rest)
 
     def _take(self, read: _Read, whole: list[bytes]) -> None:
         if _any_longer(whole, read):
@@ -248,7 +282,7 @@ class _Delimited:
         read.frames += frames
 
     def end(self) -> Framed:
-        read = _Read(b"", self._limit)
+        read = _Read(b"", self._limits)
         if self._begun.size:
             self._begun.close(read, self._strip)
         return read.framed()
@@ -266,9 +300,9 @@ class _Counted:
     _fits: ClassVar = _DIGITS | frozenset(_PADDING)
     """What may follow an octet-counted frame."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._begun = _Begun(limit)
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._begun = _Begun(limits[0])
         self._undecided_start = b""
         self._count = 0  # of the frame that has begun, if it has one
         self._just_ended = False  # an octet-counted frame, and no byte has come since
@@ -284,17 +318,17 @@ class _Counted:
         return len(self._begun) + len(self._undecided_start)
 
     def feed(self, data: bytes) -> Framed:
-        read = _Read(self._undecided_start + data, self._limit)
+        read = _Read(self._undecided_start + data, self._limits)
         self._undecided_start = b""
         at, size = 0, len(read.data)
-        while at < size:
+        while at < size and read.room:
             if self._count:
                 at = self._continue_counted(read, at)
             elif self._begun.size:
                 at = self._continue_uncounted(read, at)
             else:
                 at = self._begin(read, at)
-        return read.framed()
+        return read.framed(read.data[at:])
 
     def _begin(self, read: _Read, at: int) -> int:
         """Go on between two frames. Like all of these: from ``at`` to what is returned."""
@@ -323,7 +357,10 @@ class _Counted:
         """Take all octet-counted frames that are complete and of usual size: the fast way."""
         data, size, limit, header_at = read.data, len(read.data), read.limit, self._usual.match
         begin, append = at, read.frames.append
-        while header := header_at(data, at):
+        for _ in range(read.room):
+            header = header_at(data, at)
+            if header is None:
+                break
             start = header.end()
             end = start + int(header[1])
             if end > size or end - start > limit:
@@ -334,13 +371,15 @@ class _Counted:
             else:
                 read.empty += 1
             at = end
-        self._just_ended = self._in_padding = at > begin
+        if at > begin:
+            self._just_ended = self._in_padding = read.may_have_lf = True
         return at
 
     def _begin_counted(self, read: _Read, at: int) -> int:
         header = self._header.match(read.data, at)
         if header and (count := int(header[1])) >= len(header[2]):
             self._count = count
+            read.may_have_lf = True
             if not count:
                 self._end_counted(read)
             return header.end()
@@ -351,6 +390,7 @@ class _Counted:
         return len(read.data)
 
     def _continue_counted(self, read: _Read, at: int) -> int:
+        read.may_have_lf = True
         end = at + self._count - self._begun.size
         self._begun.add(read.data[at:end])
         if end > len(read.data):
@@ -370,7 +410,7 @@ class _Counted:
     _continue_uncounted = _begin_uncounted
 
     def end(self) -> Framed:
-        read = _Read(b"", self._limit)
+        read = _Read(b"", self._limits)
         self._begun.add(self._undecided_start.lstrip(b" "))
         self._undecided_start = b""
         if self._count or self._begun.size:
@@ -410,7 +450,7 @@ class _Auto(_Counted):
         """Take all complete lines up to one with an octet count: the fast way, without NULs."""
         if read.data.find(b"\0", at) >= 0:
             return at
-        lines = read.data[at:].split(b"\n")
+        lines = read.data[at:].split(b"\n", read.room)
         rest = lines.pop()
         if not lines or _any_longer(lines, read):
             return at

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ingest.envelope import is_date_time
-from ingest_syslog.columns import ISO, NotAlikeError, Rfc5424Table, joined, optional
+from ingest_syslog.columns import ISO, NotAlikeError, Rfc5424Table, joined, nilable, optional
 from ingest_syslog.seal import json_text
 from ingest_syslog.structured_data import read_structured_data
 from ingest_syslog.timestamp import read_timestamp
@@ -236,7 +236,7 @@ class Splicer:
         hosts, stamps = table.hosts, table.stamps
         into.values[:] = joined(
             [
-                _starts(read, [pri[1:-2] for pri in table.pri], table.app_names, hosts),
+                _starts(read, (pri[1:-2] for pri in table.pri), table.app_names, hosts),
                 _INDEX[:count],
                 stamps,
                 repeat(_SUBJECT),
@@ -245,13 +245,12 @@ class Splicer:
                 stamps,
                 repeat(_HOSTNAME),
                 hosts,
-                *optional(_APP_NAME, table.app_names),
-                *optional(_PROCID, table.procids),
-                *optional(_MSGID, table.msgids),
+                *nilable(_APP_NAME, table.app_names),
+                *nilable(_PROCID, table.procids),
+                *nilable(_MSGID, table.msgids),
                 *table.elements,
                 table.texts,
-                read.tails,
-                repeat(_RFC5424_END),
+                *_ends(read.tails, _RFC5424_END),
             ]
         )
         into.keys[:] = hosts
@@ -338,8 +337,7 @@ class Splicer:
                 *optional(_PROCID, procids),
                 repeat(_MESSAGE),
                 texts,
-                read.tails,
-                repeat(_RFC3164_END),
+                *_ends(read.tails, _RFC3164_END),
             ]
         )
         into.keys[:] = hosts
@@ -398,7 +396,7 @@ class Splicer:
 
 
 def _starts(
-    read: Read, pris: Sequence[bytes], app_names: Sequence[bytes], hosts: Sequence[bytes]
+    read: Read, pris: Iterable[bytes], app_names: Sequence[bytes], hosts: Sequence[bytes]
 ) -> Iterable[bytes]:
     """How the value of each message begins."""
     route = read.route
@@ -406,6 +404,13 @@ def _starts(
         return repeat(read.start)
     named = (b"" if name == b"-" else name for name in app_names)
     return list(map(route, pris, named, hosts, range(len(hosts))))
+
+
+def _ends(tails: Sequence[bytes], end: bytes) -> tuple[Iterable[bytes], ...]:
+    """How the value of each message ends: often all in one way, as from a stream."""
+    if tails.count(tails[0]) == len(tails):
+        return (repeat(tails[0] + end),)
+    return tails, repeat(end)
 
 
 def _template(pieces: Sequence[bytes]) -> bytes | None:

@@ -230,6 +230,12 @@ class Connection(asyncio.Protocol):
         if not is_waiting:
             self._turn()
 
+    def next_turn(self, work: Callable[[], None]) -> None:
+        """Do a piece of work at the next turn of the event loop, before all that waits."""
+        self._rest.insert(0, work)
+        if not self._turning:
+            self._after_turn()
+
     def _turn(self) -> None:
         self._turning, self._turn_due = True, False
         try:
@@ -277,7 +283,7 @@ class StreamConnection(Connection):
 
     def __init__(self, host: Host, sock: socket.socket, address: str) -> None:
         super().__init__(host, sock, address)
-        self._framer = Framer(host.settings.framing, host.settings.frame_bytes)
+        self._framer = Framer(host.settings.framing, host.settings.frame_bytes, TURN_FRAMES)
         self._origin = Origin(host.settings.name, self)
         self._over = False
         self._given_up = False
@@ -290,17 +296,14 @@ class StreamConnection(Connection):
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the stream."""
-        lines = data.count(b"\n")
-        if lines <= TURN_FRAMES and data.find(b"\0") < 0:
-            self._feed(data, lines)
+        if self._rest:
+            self.in_turns([partial(self._feed, data)])
         else:
-            pieces = [(piece, piece.count(b"\n")) for piece in _pieces(data)]
-            self.in_turns([partial(self._feed, *each) for each in pieces])
+            self._feed(data)
 
-    def _feed(self, data: bytes, lines: int) -> None:
+    def _feed(self, data: bytes) -> None:
         if self._over:
             return
-        held_bytes = self._framer.held_bytes
         try:
             framed = self._framer.feed(data)
         except FramingError as error:
@@ -311,48 +314,28 @@ class StreamConnection(Connection):
             return
         if framed.frames:
             self.partial_since = None
-        self._take(framed, plain=self._plain(data, lines, framed, held_bytes))
+        if framed.rest:
+            self.next_turn(partial(self._feed, framed.rest))
+        self._take(framed, plain=self._plain(data, framed))
 
-    def _plain(self, data: bytes, lines: int, framed: Framed, held_bytes: int) -> bool:
-        """Whether every frame is plain and ended by LF: it is cheaper to see in what was read.
-
-        As many LF as frames, and nothing else around them: an octet count is longer than an LF.
-        """
-        plain = is_plain(data)
+    def _plain(self, data: bytes, framed: Framed) -> bool:
+        """Whether every frame is plain and has no LF: it is cheaper to see in what was read."""
+        plain = is_plain(data) and not (framed.may_have_lf and b"\n" in data)
         of_frames = plain and self._clean
         self._clean = not self.has_partial or (plain and (self._clean or bool(framed.frames)))
-        ended = len(framed.frames) + framed.empty
-        if not of_frames or lines != ended:
-            return False
-        taken = held_bytes + len(data) - self._framer.held_bytes
-        return taken == ended + sum(map(len, framed.frames))
+        return of_frames
 
     def _take(self, framed: Framed, *, plain: bool = False) -> None:
-        name = self._host.settings.name
+        settings = self._host.settings
         if framed.suspect:
-            metrics.SYSLOG_FRAMING_SUSPECT.labels(name).inc(framed.suspect)
+            metrics.SYSLOG_FRAMING_SUSPECT.labels(settings.name).inc(framed.suspect)
         frames = framed.frames
-        if not frames and not framed.empty:
-            return
-        if len(frames) <= TURN_FRAMES:
+        if frames or framed.empty:
             peers = [self.address] * len(frames)
             self._publish(Taken(frames, peers, framed.cuts, framed.empty, plain))
-        else:
-            parts = self._parts(framed, plain=plain)
-            self.in_turns([partial(self._publish, each) for each in parts])
-        if framed.cuts and self._host.settings.oversize == "close":
+        if framed.cuts and settings.oversize == "close":
             self._over = True
             self.close_for("oversize")
-
-    def _parts(self, framed: Framed, *, plain: bool) -> list[Taken]:
-        parts, empty = [], framed.empty
-        for start in range(0, len(framed.frames), TURN_FRAMES):
-            frames = framed.frames[start : start + TURN_FRAMES]
-            end = start + len(frames)
-            cuts = [(at - start, size) for at, size in framed.cuts if start <= at < end]
-            parts.append(Taken(frames, [self.address] * len(frames), cuts, empty, plain))
-            empty = 0
-        return parts
 
     def _publish(self, taken: Taken) -> None:
         if self._given_up:
@@ -384,18 +367,6 @@ class StreamConnection(Connection):
         transport = self._transport
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
             transport.write_eof()
-
-
-def _pieces(data: bytes) -> list[bytes]:
-    """Cut what was read so that no piece has many more frames than are worked on at once.
-
-    As bytes they are far smaller than as frames, of which a read may have a quarter of a million.
-    """
-    is_short = len(data) <= TURN_FRAMES
-    if is_short or data.count(b"\n") + data.count(b"\0") <= TURN_FRAMES:
-        return [data]
-    half = len(data) // 2
-    return _pieces(data[:half]) + _pieces(data[half:])
 
 
 class RelpConnection(Connection):

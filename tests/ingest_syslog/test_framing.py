@@ -33,9 +33,11 @@ class Result(NamedTuple):
     error: str = ""
 
 
-def follow(framing: Framing, pieces: Iterable[bytes], limit: int = LIMIT) -> Result:
+def follow(
+    framing: Framing, pieces: Iterable[bytes], limit: int = LIMIT, most: int = 1 << 30
+) -> Result:
     """Feed a stream in pieces and end it; memory is checked on the way."""
-    framer = Framer(framing, limit)
+    framer = Framer(framing, limit, most)
     frames: list[bytes] = []
     cuts: list[Cut] = []
     empty = suspect = 0
@@ -47,10 +49,18 @@ def follow(framing: Framing, pieces: Iterable[bytes], limit: int = LIMIT) -> Res
         frames.extend(framed.frames)
         empty += framed.empty
         suspect += framed.suspect
+        assert len(framed.frames) + framed.empty <= most
 
     try:
         for piece in pieces:
-            add(framer.feed(piece))
+            framed = framer.feed(piece)
+            add(framed)
+            assert framed.may_have_lf or not any(b"\n" in frame for frame in framed.frames)
+            while framed.rest:
+                left = len(framed.rest)
+                framed = framer.feed(framed.rest)
+                assert len(framed.rest) < left
+                add(framed)
             assert framer.held_bytes <= limit + 20
         add(framer.end())
     except FramingError as broken:
@@ -67,8 +77,13 @@ def each_byte(stream: bytes) -> Iterator[bytes]:
 
 
 def check(framing: Framing, stream: bytes, expected: Result, limit: int = LIMIT) -> None:
-    """A stream brings what is expected: whole, byte by byte, at every split, with empty reads."""
+    """A stream brings what is expected: whole, byte by byte, at every split, with empty reads.
+
+    And however few frames are taken at once.
+    """
     assert follow(framing, [stream], limit) == expected
+    for most in (1, 2, 3):
+        assert follow(framing, [stream], limit, most) == expected, most
     assert follow(framing, each_byte(stream), limit) == expected
     for at in range(len(stream) + 1):
         assert follow(framing, [stream[:at], b"", stream[at:]], limit) == expected, at
@@ -369,8 +384,8 @@ def test_a_frame_that_has_begun_shows(
 def test_a_complete_frame_does_not_wait_for_more() -> None:
     """The last byte of a frame delivers it; only what follows can make its count suspect."""
     framer = Framer("auto", LIMIT)
-    assert framer.feed(b"4 <1>") == Framed([], 0, (), 0)
-    assert framer.feed(b"a") == Framed([b"<1>a"], 0, (), 0)
+    assert framer.feed(b"4 <1>") == Framed([], 0, (), 0, may_have_lf=True)
+    assert framer.feed(b"a") == Framed([b"<1>a"], 0, (), 0, may_have_lf=True)
     assert framer.feed(b"b\n") == Framed([b"b"], 0, (), 1)
     assert framer.feed(b"<2>c\n<3>") == Framed([b"<2>c"], 0, (), 0)
     assert framer.end() == Framed([b"<3>"], 0, (), 0)
