@@ -96,7 +96,7 @@ CONNECTIONS_REFUSED = Counter(
 SYSLOG_DROPPED = Counter(
     "ingest_syslog_dropped",
     "Messages dropped, by reason: kernel (the socket's buffer was full), empty, not_allowed, "
-    "oversize, backpressure, shutting_down.",
+    "oversize, backpressure, shutting_down, internal_error.",
     ["listener", "reason"],
     registry=REGISTRY,
 )

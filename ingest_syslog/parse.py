@@ -55,6 +55,25 @@ def parse(frame: bytes, clock: Clock, original_bytes: int | None = None) -> Pars
     body = _without_framing(text, original_bytes or len(frame))
     pri = read_pri(body)
     message = parse_rfc5424(body, pri, clock.zone) or _parse_older(body, pri, clock)
+    _keep(message, frame, text, is_utf8=is_utf8, original_bytes=original_bytes)
+    stamp = message.timestamp
+    header = body[pri.end : pri.end + _HEADER_CHARACTERS].upper()
+    return Parsed(message, stamp is not None and stamp in header)
+
+
+def unparsed(frame: bytes, original_bytes: int | None = None) -> Parsed:
+    """The message of a frame that nothing is made of: see `parse`."""
+    text, is_utf8 = _decode(frame, is_cut=original_bytes is not None)
+    message = Message(message=text or None, format="raw", status="raw")
+    message.flag("unrecognised")
+    _keep(message, frame, text, is_utf8=is_utf8, original_bytes=original_bytes)
+    return Parsed(message, is_rfc3339=False)
+
+
+def _keep(
+    message: Message, frame: bytes, text: str, *, is_utf8: bool, original_bytes: int | None
+) -> None:
+    """Flag what happened to all of a message, and keep that where it is not ``ok``."""
     if original_bytes is not None:
         message.original_bytes = original_bytes
         message.flag("truncated")
@@ -63,9 +82,6 @@ def parse(frame: bytes, clock: Clock, original_bytes: int | None = None) -> Pars
         message.raw_base64 = b64encode(frame).decode()
     elif message.status != "ok":
         message.raw = text
-    stamp = message.timestamp
-    header = body[pri.end : pri.end + _HEADER_CHARACTERS].upper()
-    return Parsed(message, stamp is not None and stamp in header)
 
 
 def _decode(frame: bytes, *, is_cut: bool) -> tuple[str, bool]:

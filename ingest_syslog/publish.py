@@ -147,14 +147,18 @@ class Publisher:
         delivery.hold(2 * sum(map(len, values)))
         if origin.reader is not None:
             self.pressure.brought(origin.reader, road.holder)
-        receipt = self.producer.submit(
-            road.topic,
-            values,
-            timestamp_ms=received.timestamp_ms,
-            keys=keys,
-            headers=HEADERS,
-            on_settled=delivery.settled,
-        )
+        try:
+            receipt = self.producer.submit(
+                road.topic,
+                values,
+                timestamp_ms=received.timestamp_ms,
+                keys=keys,
+                headers=HEADERS,
+                on_settled=delivery.settled,
+            )
+        except Exception:
+            delivery.fail(len(values))
+            raise
         delivery.has(receipt)
 
     def reject(
@@ -170,7 +174,11 @@ class Publisher:
         delivery.hold(2 * sum(len(each.event) for each in rejects))
         if origin.reader is not None:
             self.pressure.brought(origin.reader, road.holder)
-        delivery.bury(rejects)
+        try:
+            delivery.bury(rejects)
+        except Exception:
+            delivery.fail(len(rejects))
+            raise
 
 
 class Delivery:
@@ -246,6 +254,11 @@ class Delivery:
         else:
             self._end(durable=not lost)
 
+    def fail(self, count: int) -> None:
+        """A defect of our own: nobody will ever tell the fate of the records."""
+        self._lose(count, "internal_error")
+        self._end(durable=False)
+
     def bury(self, rejects: Sequence[Reject], *, durable: bool = True) -> None:
         """Keep ``rejects`` as dead letters, and end with them."""
         letters = self._publisher.dead_letters
@@ -287,14 +300,14 @@ class Delivery:
             count = sum(each.code == code for each in rejects)
             metrics.REJECTS.labels(self._road.name, code).inc(count)
 
-    def _lose(self, count: int) -> None:
-        """The service ends, and Kafka does not have them: their sender does, or nobody."""
+    def _lose(self, count: int, reason: str = "shutting_down") -> None:
+        """Kafka does not have them, mostly since the service ends: their sender does, or nobody."""
         if self._origin.resends:
             self._road.failed(count)
         else:
             self._road.dropped(count)
             self._publisher.dropped += count
-            metrics.SYSLOG_DROPPED.labels(self._origin.listener, "shutting_down").inc(count)
+            metrics.SYSLOG_DROPPED.labels(self._origin.listener, reason).inc(count)
 
     def _end(self, *, durable: bool) -> None:
         lease, publisher, road = self._lease, self._publisher, self._road

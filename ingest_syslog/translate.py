@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingest_syslog.parse import parse
+from structlog import get_logger
+
+from ingest_syslog.parse import parse, unparsed
 from ingest_syslog.seal import sealed
 from ingest_syslog.splice import Read, Spliced, Splicer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ingest_syslog.message import Message
+
+log = get_logger(__name__)
 
 _FORMAT_CHARACTERS = 7
 """Of RFC 5424, the PRI and the version: enough to guess the format of a read by."""
@@ -47,7 +53,9 @@ class Translator:
         """
         count = len(read.frames)
         into = Spliced([None] * count, [None] * count)
-        left = [at for at in range(count) if at not in cuts] if cuts else range(count)
+        left: Sequence[int] = (
+            [at for at in range(count) if at not in cuts] if cuts else range(count)
+        )
         parsed: Counter[tuple[str, str]] = Counter()
         splicer = self._splicer
         stages = (("rfc5424", splicer.rfc5424), ("rfc3164", splicer.rfc3164))
@@ -55,7 +63,7 @@ class Translator:
         for name, stage in stages if is_rfc5424 else reversed(stages):
             if left:
                 before = len(left)
-                left = stage(read, left, into)
+                left = _guarded(stage, read, left, into)
                 parsed[name, "ok"] += before - len(left)
         for at in (*left, *(cuts or ())):
             message = _parse(read, at, cuts, into)
@@ -63,10 +71,35 @@ class Translator:
         return Translated(*into, parsed)
 
 
+def _guarded(
+    stage: Callable[[Read, Sequence[int], Spliced], list[int]],
+    read: Read,
+    positions: Sequence[int],
+    into: Spliced,
+) -> Sequence[int]:
+    """Do a stage; where it has a defect, all is left to the others, which know no haste."""
+    try:
+        return stage(read, positions, into)
+    except Exception as error:  # noqa: BLE001 - else a whole read would be lost
+        _tell(error)
+        return positions
+
+
+def _tell(error: Exception) -> None:
+    """Say what was raised where; its text may have a part of a message in it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    log.error("translation_failed", error=type(error).__name__, where=where)
+
+
 def _parse(read: Read, at: int, cuts: Mapping[int, int] | None, into: Spliced) -> Message:
     """Translate one message that is not usual."""
     length = cuts.get(at) if cuts else None
-    message, is_rfc3339 = parse(read.frames[at], read.clock, length)
+    try:
+        message, is_rfc3339 = parse(read.frames[at], read.clock, length)
+    except Exception as error:  # noqa: BLE001 - a RELP client would send it again for ever
+        _tell(error)
+        message, is_rfc3339 = unparsed(read.frames[at], length)
     stamp = message.timestamp if is_rfc3339 else None
     host = (message.hostname or "").encode()
     start = read.start

@@ -442,17 +442,21 @@ async def open_door(
     *listeners: dict[str, Any],
     rules: Sequence[dict[str, Any]] = (),
     real_producer: bool = False,
+    errors: Sequence[str] = (),
     **sections: dict[str, Any],
 ) -> AsyncIterator[OpenDoor]:
     """A door with these listeners; see `configured` and the head of this module.
 
-    With its ``real_producer`` it is not Kafka in memory that it writes to.
+    With its ``real_producer`` it is not Kafka in memory that it writes to. These ``errors`` may be
+    logged, or told to the event loop, by how they begin; others are failures.
     """
     config = configured(*listeners, rules=rules, **sections)
     before: Counter[str] = unaccounted()
     troubles: list[Any] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: troubles.append(context))
+    loop.set_exception_handler(
+        lambda _, context: context["message"].startswith(tuple(errors)) or troubles.append(context)
+    )
     with capture_logs() as logs, _in_a_hurry():
         door = OpenDoor(config, logs, real_producer=real_producer)
         await door.open()
@@ -460,7 +464,7 @@ async def open_door(
             yield door
         finally:
             await door.close(lambda: unaccounted() == before)
-    troubles += [log for log in logs if log["log_level"] == "error"]
+    troubles += [log for log in logs if log["log_level"] == "error" and log["event"] not in errors]
     troubles += [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     assert not troubles, troubles
     assert unaccounted() == before, "every message received has exactly one outcome"

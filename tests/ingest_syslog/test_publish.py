@@ -236,6 +236,30 @@ async def test_what_waits_for_its_turn_at_the_end_is_accounted_for_too(
         assert door.dropped("empty") == 1
 
 
+DEFECTS = ["Fatal error on transport", "Exception in callback"]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@on_uvloop
+async def test_a_producer_with_a_defect_is_no_reason_to_lose_count(protocol: str) -> None:
+    """The connection ends; what nobody will ever write is counted, and nothing stays booked."""
+    async with open_door({"protocol": protocol}, errors=DEFECTS) as door:
+
+        def submit(*_: object, **__: object) -> Receipt:
+            raise ZeroDivisionError
+
+        door.producer.submit = submit  # type: ignore[method-assign]
+        if protocol == "tcp":
+            client = await door.connect()
+            await client.send(lines(messages(3)))
+        else:
+            door.datagrams(messages(1)[0])
+        count = 3 if protocol == "tcp" else 1
+        await until(lambda: door.dropped("internal_error") == count)
+        assert door.outcomes() == {"dropped": count}
+        assert door.used_bytes == 0
+
+
 # Parts.
 
 
