@@ -29,11 +29,14 @@ _HOST = rf"[^{_NO_HOST}%@.-][^{_NO_HOST}]{{0,254}}+"
 """As long as RFC 5424 allows; IPv6 addresses, ``name/address`` and any letters included."""
 _NO_TAG = r"\x00-\x20\x7f\[\]{}<>\"=,;|:"
 _TAG = (
-    rf"([^{_NO_TAG}%@][^{_NO_TAG}]{{0,127}}+)"
+    rf"(?!\d++:)([^{_NO_TAG}%@][^{_NO_TAG}]{{0,127}}+)"
     r"(?:\[([^\]\s]{0,128}+)\](?::|(?!\S))|:(?![^\s\[{@\"])) ?"
 )
-"""The name, perhaps the PROCID; a colon inside a word (``std::map``, ``CEF:0``) ends no tag."""
-_HEADER = re.compile(rf" ++({_HOST})(?<!:) ++(?!\d++:){_TAG}", re.ASCII)
+"""The name, perhaps the PROCID; a colon inside a word (``std::map``, ``CEF:0``) ends no tag.
+
+Nor is a bare number one: it is a sequence number, or a date that is not known.
+"""
+_HEADER = re.compile(rf" ++({_HOST})(?<!:) ++{_TAG}", re.ASCII)
 """Host name and tag, which is what nearly all messages have behind their date."""
 _HOST_ONLY = re.compile(rf" *+({_HOST})(?<!:)(?:[ \t]|\Z)", re.ASCII)
 _TAG_ONLY = re.compile(rf" *+{_TAG}", re.ASCII)
@@ -51,8 +54,8 @@ _SEQUENCE = re.compile(r" *+(\d{1,20}): (?=[%*.]|[A-Z][a-z]{2} [ \d]\d )", re.AS
 def parse_rfc3164(text: str, start: int, clock: Clock) -> Message:
     """Parse the header that begins at index ``start``, and the message that follows it.
 
-    It is ``ok``, or flagged with ``no_timestamp`` or ``bad_timestamp``. Facility and severity,
-    which come before the header, are not filled in.
+    It is ``ok``, or flagged with ``no_timestamp``, ``bad_timestamp`` or ``unrecognised``. Facility
+    and severity, which come before the header, are not filled in.
     """
     message = Message(format="rfc3164", status="ok")
     stamp = read_timestamp(text, start, clock)
@@ -113,6 +116,7 @@ def _read_host(message: Message, text: str, start: int) -> int:
     """Read the host name behind a date, if there is one, and return the index after it."""
     if forwarded := _FORWARDED.match(text, start):
         message.hostname = forwarded[1][:-1]
+        message.flag("unrecognised")  # the words of the relay are in no field
         return forwarded.end()
     label = _LABEL.match(text, start)
     if label and _MNEMONIC.match(text, label.end()):

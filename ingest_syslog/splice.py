@@ -9,6 +9,7 @@ object for each part, would cost several times as much. Whatever is not usual is
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,16 +114,19 @@ class Lines:
     def __init__(self, frames: Sequence[bytes], positions: Sequence[int]) -> None:
         whole = len(positions) == len(frames)
         lines = frames if whole else [frames[at] for at in positions]
-        buffer = b"\n".join(lines)
-        if buffer.count(b"\n") >= len(lines):  # an empty line is matched as what is not usual
+        together = b"".join(lines)
+        if b"\n" in together:  # an empty line is matched as what is not usual
             whole = False
             lines = [b"" if b"\n" in line else line for line in lines]
-            buffer = b"\n".join(lines)
         self.lines = lines
-        self.buffer = buffer
-        self.ascii = buffer.isascii()
-        self.odd = _has_odd_characters(buffer) or not self._utf8()
+        self.ascii = together.isascii()
+        self.odd = _has_odd_characters(together) or not self._utf8()
         self.are_plain = whole and self.ascii and not self.odd
+
+    @cached_property
+    def buffer(self) -> bytes:
+        """The lines, LF between them."""
+        return b"\n".join(self.lines)
 
     def _utf8(self) -> bool:
         try:

@@ -52,13 +52,15 @@ _ISO = re.compile(
 _BSD = re.compile(
     r" *+(?P<mark>[*.]?)(?:(?P<before>\d{4}) )?(?P<month>[A-Za-z]{3}) {1,2}(?P<day>\d{1,2})"
     r"(?: (?P<year>\d{4}))?,? {1,2}"
-    r"(?P<hour>\d{1,2}):(?P<minute>\d\d):(?P<second>\d\d)(?P<fraction>[.,]\d++)?",
+    r"(?P<hour>\d{1,2}):(?P<minute>\d\d):(?P<second>\d\d)"
+    r"(?P<fraction>[.,]\d++|:\d{3}(?= ))?",
     re.ASCII,
 )
 _HALF = re.compile(r" ?([AaPp])[Mm](?![^ :])")
 _ZONE = re.compile(r" ?(?:([+-]\d\d(?::?\d\d)?)|([A-Z]{1,5}))(?![^ :])", re.ASCII)
-_YEAR = re.compile(r" {1,2}((?:19[7-9]|20\d)\d)(?![^ :])", re.ASCII)
+_YEAR = re.compile(r" {1,2}((?:19[7-9]|20\d)\d)(?![^ :]|:[^ %])", re.ASCII)
 _TAG_FOLLOWS = re.compile(r" ++[^\s\[]{0,255}(?:\[|(?<=:)(?!\S))", re.ASCII)
+_CLOSED = re.compile(r":(?!\d)|(?![^ ])", re.ASCII)
 _CISCO_FOLLOWS = re.compile(r": ?%")
 _EPOCH = re.compile(r" *+(\d{10})(\.\d{1,9})(?![^ ])", re.ASCII)
 _UPTIME = re.compile(
@@ -101,9 +103,8 @@ def read_timestamp(text: str, start: int, clock: Clock) -> Stamp:
         stamp = _read_bsd(text, bsd, clock)
     else:
         return _read_count(text, start)
-    if text[stamp.end : stamp.end + 1] not in ("", " ", ":"):
-        return Stamp(None, start, "no_timestamp")
-    return stamp._replace(end=stamp.end + 1) if text.startswith(":", stamp.end) else stamp
+    closed = _CLOSED.match(text, stamp.end)
+    return stamp._replace(end=closed.end()) if closed else Stamp(None, start, "no_timestamp")
 
 
 def _read_count(text: str, start: int) -> Stamp:
@@ -172,8 +173,8 @@ def _read_zone(text: str, end: int, clock: Clock) -> tuple[str | None, int]:
 def _read_year(text: str, end: int, clock: Clock) -> tuple[str | None, int]:
     """Read a year behind a time, as LinkSys writes it.
 
-    Four digits may be a host name too: they are if a tag follows them, and the year is not about
-    the one that it should be.
+    Four digits may begin an IPv6 address, or be a host name: they are if a tag follows them, and
+    the year is not about the one that it should be.
     """
     year = _YEAR.match(text, end)
     if year is None:
