@@ -14,11 +14,11 @@ from __future__ import annotations
 import array
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from structlog import get_logger
 
-from ingest.listening import bind_unix, unix_path
+from ingest.listening import bind_unix, bound, unix_path
 from ingest.settings import split_address
 
 if TYPE_CHECKING:
@@ -63,12 +63,14 @@ def bind_datagrams(address: str, count: int, receive_buffer_bytes: int) -> list[
     family, _, _, _, target = socket.getaddrinfo(
         host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
     )[0]
-    with _bound(family, target, reuse_port=False) as alone:
+    kind = socket.SOCK_DGRAM
+    with bound(family, kind, target, reuse_port=False) as alone:
         target = alone.getsockname()
     sockets: list[socket.socket] = []
     try:
         for _ in range(count):
-            sockets.append(_bound(family, target, reuse_port=True))
+            sockets.append(bound(family, kind, target, reuse_port=True))
+            sockets[-1].setblocking(False)
             _enlarge(sockets[-1], receive_buffer_bytes)
     except BaseException:
         _close(sockets)
@@ -76,20 +78,6 @@ def bind_datagrams(address: str, count: int, receive_buffer_bytes: int) -> list[
     if count > 1:
         _spread(sockets)
     return sockets
-
-
-def _bound(family: int, target: Any, *, reuse_port: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_DGRAM)  # without SO_REUSEADDR, which would share it
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse_port))
-        if family == socket.AF_INET6:  # "::" takes IPv4 as well, as people expect
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(target)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _bind_path(path: str, count: int) -> list[socket.socket]:

@@ -106,15 +106,24 @@ def _bound_tcp(address: str, count: int) -> list[socket.socket]:
     family, _, _, _, target = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    with _bound(family, target, reuse_port=False) as alone:
+    kind = socket.SOCK_STREAM
+    with bound(family, kind, target, reuse_port=False) as alone:
         target = alone.getsockname()
-    return [_bound(family, target, reuse_port=True) for _ in range(count)]
+    return [bound(family, kind, target, reuse_port=True) for _ in range(count)]
 
 
-def _bound(family: int, target: Any, *, reuse_port: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def bound(family: int, kind: socket.SocketKind, target: Any, *, reuse_port: bool) -> socket.socket:
+    """A socket at ``target``; a stream's may be bound again at once after it was closed.
+
+    With SO_REUSEADDR two processes could share a datagram socket's address.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    sock = socket.socket(family, kind)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse_port))
         if family == socket.AF_INET6:  # "::" takes IPv4 as well, as people expect
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from loadtest.events import events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 BATCH_BYTES = 1_000_000
 POOL_EVENTS = 20_000
@@ -47,6 +47,14 @@ async def _fly(
 async def measure(bootstrap_servers: str, topic: str, count: int) -> dict[str, float]:
     """CPU time of this process per event over ``count`` events, and their rate."""
     pool = list(islice(events(1), POOL_EVENTS))
+    cost_us, rate = await measure_values(bootstrap_servers, topic, pool, count)
+    return {"events": count, "cpu_us_per_event": cost_us, "events_per_second": rate}
+
+
+async def measure_values(
+    bootstrap_servers: str, topic: str, pool: Sequence[bytes], count: int
+) -> tuple[float, int]:
+    """Microseconds of CPU time for a value of ``pool``, and values per second, over ``count``."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
@@ -60,11 +68,7 @@ async def measure(bootstrap_servers: str, topic: str, count: int) -> dict[str, f
         started, used = time.perf_counter(), time.process_time()
         await write(producer, topic, islice(cycle(pool), count))
         used, seconds = time.process_time() - used, time.perf_counter() - started
-    return {
-        "events": count,
-        "cpu_us_per_event": round(used / count * 1e6, 3),
-        "events_per_second": round(count / seconds),
-    }
+    return round(used / count * 1e6, 3), round(count / seconds)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,38 +7,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from datetime import UTC, datetime
-from itertools import cycle, islice
+from itertools import islice
 
 import uvloop
-from aiokafka import AIOKafkaProducer
 
-from loadtest.bare_producer import BATCH_BYTES, POOL_EVENTS, WARM_UP_EVENTS, write
+from loadtest.bare_producer import POOL_EVENTS, measure_values
 from loadtest.syslog_messages import messages
 
 
 async def measure(bootstrap_servers: str, topic: str, count: int) -> dict[str, float]:
     """CPU time of this process per message over ``count`` messages, and their rate."""
     pool = list(islice(messages("rfc5424", 1, datetime.now(UTC)), POOL_EVENTS))
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers,
-        acks="all",
-        compression_type="zstd",
-        max_batch_size=BATCH_BYTES,
-        max_request_size=2 * BATCH_BYTES,
-        linger_ms=0,
-    )
-    async with producer:
-        await write(producer, topic, islice(cycle(pool), min(count, WARM_UP_EVENTS)))
-        started, used = time.perf_counter(), time.process_time()
-        await write(producer, topic, islice(cycle(pool), count))
-        used, seconds = time.process_time() - used, time.perf_counter() - started
-    return {
-        "messages": count,
-        "cpu_us_per_message": round(used / count * 1e6, 3),
-        "messages_per_second": round(count / seconds),
-    }
+    cost_us, rate = await measure_values(bootstrap_servers, topic, pool, count)
+    return {"messages": count, "cpu_us_per_message": cost_us, "messages_per_second": rate}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from loadtest.benchmark import make_topics
+from loadtest.benchmark import make_topics, verdict
 from loadtest.benchmark import measure_bare as measure_bare_events
 from loadtest.benchmark_table import BARE, as_text
 from loadtest.cpu import cpu_seconds
@@ -116,13 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(as_text(rows))
     if options.record:
         print(f"written: {record(rows, options.rounds, broker).relative_to(ROOT)}")
-    if options.quick:
-        print("a quick run: the figures judge nothing")
-        return 0
-    above = missed(cases, measures)
-    for name in above:
-        print(f"above its limit: {name}")
-    return 1 if above else 0
+    return verdict(missed(cases, measures), quick=options.quick)
 
 
 def _say(text: str) -> None:
