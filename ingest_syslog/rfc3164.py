@@ -9,7 +9,7 @@ message, so that nothing is lost but punctuation between the fields:
 - A date is followed by the host name, unless a tag follows it.
 - Without a date no host name is expected.
 - Cisco puts a sequence number or a host name before the date, and ``%FACILITY-SEVERITY-MNEMONIC``
-  before the text. They become ``meta`` (RFC 5424, section 7.3), the host name and the MSGID; a
+  in place of the tag. They become ``meta`` (RFC 5424, section 7.3), the host name and the MSGID; a
   clock marked as not synchronised becomes ``timeQuality`` (section 7.1).
 """
 
@@ -67,7 +67,7 @@ def parse_rfc3164(text: str, start: int, clock: Clock) -> Message:
     elif header := _HEADER.match(text, stamp.end):
         message.hostname, message.app_name, procid = header.groups()
         message.procid = procid or None
-        _read_text(message, text, header.end())
+        message.message = _text(text, header.end())
     else:
         position = _read_host(message, text, stamp.end)
         _read_content(message, text, _read_sequence(message, text, position))
@@ -140,20 +140,19 @@ def _read_sequence(message: Message, text: str, start: int) -> int:
 
 
 def _read_content(message: Message, text: str, start: int) -> None:
-    """Read what follows date and host name: a tag, if there is one, and the text."""
+    """Read what follows date and host name: a tag or a mnemonic, if there is one, and the text."""
     if tag := _TAG_ONLY.match(text, start):
         message.app_name = tag[1]
         message.procid = tag[2] or None
         start = tag.end()
-    _read_text(message, text, start)
-
-
-def _read_text(message: Message, text: str, start: int) -> None:
-    """Read a mnemonic, if there is one, and the text."""
-    if text.find("%", start, start + 4) >= 0 and (mnemonic := _MNEMONIC.match(text, start)):
+    elif mnemonic := _MNEMONIC.match(text, start):
         message.msgid = mnemonic[1]
         start = mnemonic.end()
-    message.message = text[start:].removeprefix(_BOM) or None
+    message.message = _text(text, start)
+
+
+def _text(text: str, start: int) -> str | None:
+    return text[start:].removeprefix(_BOM) or None
 
 
 def _add(message: Message, element: str, param: str, value: str) -> None:
