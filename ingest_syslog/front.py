@@ -17,6 +17,7 @@ from ingest_syslog.pressure import Pressure
 from ingest_syslog.publish import Publisher, Road
 from ingest_syslog.rules import Rules, When, facility_number, severity_number
 from ingest_syslog.translate import Translator
+from ingest_syslog.turns import Turns
 
 if TYPE_CHECKING:
     import socket
@@ -40,6 +41,7 @@ class SyslogFront:
         letters = config.dead_letter
         self._loop = asyncio.get_running_loop()
         self._pressure = Pressure(config.limits.inflight_bytes)
+        self._turns = Turns()
         self._producer = KafkaProducer(config.kafka, config.topics, config.topics_written())
         keep = DeadLetters(self._producer, letters.topic) if letters.mode == "on" else None
         self._publisher = Publisher(self._producer, keep, self._pressure)
@@ -53,8 +55,10 @@ class SyslogFront:
         self._listeners = {each.name: self._listener(each) for each in config.syslog.listeners}
 
     def _listener(self, settings: ListenerSettings) -> StreamListener | DatagramListener:
-        kind = DatagramListener if settings.protocol == "udp" else StreamListener
-        return kind(settings, self._intakes[settings.name], self._pressure)
+        intake = self._intakes[settings.name]
+        if settings.protocol == "udp":
+            return DatagramListener(settings, intake, self._pressure)
+        return StreamListener(settings, intake, self._pressure, self._turns)
 
     def _routes(self, config: SyslogConfig) -> dict[str, Routes]:
         """Where the messages of each listener go."""

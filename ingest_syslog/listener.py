@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ingest_syslog.intake import Intake
     from ingest_syslog.pressure import Pressure
     from ingest_syslog.settings import ListenerSettings, TlsSettings
+    from ingest_syslog.turns import Turns
 
 log = get_logger(__name__)
 
@@ -46,11 +47,15 @@ class StreamListener:
         settings: of the listener.
         intake: takes what its connections read.
         pressure: who must stop reading, and when.
+        turns: of the worker, for those who have sent much.
     """
 
-    def __init__(self, settings: ListenerSettings, intake: Intake, pressure: Pressure) -> None:
+    def __init__(
+        self, settings: ListenerSettings, intake: Intake, pressure: Pressure, turns: Turns
+    ) -> None:
         self.settings = settings
         self.intake = intake
+        self.turns = turns
         self.identity: Identity | None = None
         self.draining = False
         self._loop = asyncio.get_running_loop()

@@ -70,7 +70,7 @@ class Pressure:
         if waiting is None:
             return
         free = self.budget.limit_bytes - self.budget.used_bytes
-        if holder.held_bytes <= LOW_SHARE * free:
+        if holder.held_bytes <= LOW_SHARE * max(0, free):  # who has nothing holds nobody up
             del self._waiting[holder]
             for reader in waiting:
                 reader.release()

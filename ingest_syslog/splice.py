@@ -28,20 +28,24 @@ if TYPE_CHECKING:
 
 REMEMBERED = 4096
 """So many minutes, dates and shapes of structured data are remembered: hostile ones are endless."""
+SHAPE_BYTES = 1024
+"""Larger shapes are not remembered: they would fill the memory."""
 INDICES = 1000
 """The most messages that are worked on at once, before others get their turn."""
 
 _ISO = rb"(%b)" % ISO.replace(b"[0-9T:-]{16}", b"([0-9T:-]{16})")
 _FIELD, _NILABLE = rb'([^ "]+) ', rb'(?:-|([^ "]+)) '
-_ELEMENTS = rb"(?:-|\[([^\]]*(?:\]\[[^\]]*)*)\])"
+_ELEMENTS = rb"(?:-|\[([^\]\n]++(?:\]\[[^\]\n]*+)*+)\])"
+"""Within one line and without going back: else a read of unclosed elements would take minutes."""
 _RFC5424 = rb"1 " + _ISO + rb" (?!- )" + _FIELD + _NILABLE * 3 + _ELEMENTS + rb" (.+)"
 _BSD = rb"([A-Z][a-z]{2} [ 123]\d \d\d:\d\d:\d\d)"
-_HOST = rb"(?!(?:[A-Z]{1,5}|[AaPp][Mm]|\d{4}) )([A-Za-z0-9][A-Za-z0-9._-]*)"
+_HOST = rb"(?!(?:[A-Z]{1,5}|[AaPp][Mm]|\d{4}) )([A-Za-z0-9][A-Za-z0-9._-]{0,254})"
 """What cannot belong to the date before it: a zone, half of the day, or a year."""
-_TAG = rb"([A-Za-z][A-Za-z0-9._/-]*)(?:\[(\d+)\])?: (.+)"
+_TAG = rb"([A-Za-z][A-Za-z0-9._/-]{0,127})(?:\[(\d{1,128})\])?: (.+)"
+"""This and the host name as long as `ingest_syslog.rfc3164` takes them."""
 _RFC3164 = rb"(?:" + _BSD + rb"|" + _ISO + rb") " + _HOST + rb" " + _TAG
 _CONTROLS = tuple(bytes([code]) for code in range(0x20) if code != 0x0A)
-_PLAIN = bytes(0 if byte < 0x20 and byte != 0x0A else byte for byte in range(256))
+_PLAIN = bytes(0x20 if byte < 0x20 and byte != 0x0A else byte for byte in range(256))
 """What leaves bytes as they are, but for control characters, which JSON wants escaped."""
 _PADDING = (b"\0", b"\r")
 """What framing may have left behind a message; see `ingest_syslog.parse`."""
@@ -193,7 +197,8 @@ class Splicer:
                 names = _QUOTE.join(parts[::2])
                 shape = shapes.get(names) or self._shape(names, parts[::2])
                 told = parts[1::2]
-                if shape is None or (b"]" in elements and b"]" in b"".join(told)):
+                is_odd = len(parts) % 2 == 0  # a quotation mark too many
+                if shape is None or is_odd or (b"]" in elements and b"]" in b"".join(told)):
                     left.append(at)
                     continue
                 members = shape % tuple(told)
@@ -386,9 +391,10 @@ class Splicer:
     def _shape(self, names: bytes, pieces: Sequence[bytes]) -> bytes | None:
         """Structured data as JSON, with ``%b`` in place of its values; None: not usual."""
         shape = _template(pieces) if b"%" not in names and b"\\" not in names else None
-        if len(self._shapes) >= REMEMBERED:
-            self._shapes.clear()
-        self._shapes[names] = shape
+        if len(names) <= SHAPE_BYTES:
+            if len(self._shapes) >= REMEMBERED:
+                self._shapes.clear()
+            self._shapes[names] = shape
         return shape
 
     def _pieces_of(self, names: tuple[bytes, ...]) -> Sequence[bytes] | None:

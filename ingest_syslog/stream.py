@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ingest_syslog.identity import Identity
     from ingest_syslog.intake import Intake
     from ingest_syslog.settings import ListenerSettings
+    from ingest_syslog.turns import Turns
 
 log = get_logger(__name__)
 
@@ -40,6 +41,7 @@ class Host(Protocol):
     settings: ListenerSettings
     intake: Intake
     identity: Identity | None
+    turns: Turns
     draining: bool
 
     def entered(self, connection: Connection) -> None:
@@ -156,7 +158,10 @@ class Connection(asyncio.Protocol):
                 return
         if self.is_closed_by_us:
             return
-        self.feed(data)
+        if self._rest or self._host.turns.busy:
+            self.in_turns([partial(self.feed, data)])
+        else:
+            self.feed(data)
         self._note_partial()
 
     def _note_partial(self) -> None:
@@ -217,7 +222,7 @@ class Connection(asyncio.Protocol):
         return self._holds > 0
 
     def in_turns(self, work: list[Callable[[], None]]) -> None:
-        """Do the first piece of work now, and one more at each turn of the event loop.
+        """Do the first piece of work now, if nobody waits, and the others in turns with others.
 
         Nothing is read before all is done, and nothing is done while reading must rest: what was
         read may make far more of itself than it was. What a piece brings comes before the others.
@@ -227,7 +232,9 @@ class Connection(asyncio.Protocol):
             return
         is_waiting = bool(self._rest)
         self._rest += work
-        if not is_waiting:
+        if self._host.turns.busy:
+            self._after_turn()
+        elif not is_waiting:
             self._turn()
 
     def next_turn(self, work: Callable[[], None]) -> None:
@@ -237,7 +244,10 @@ class Connection(asyncio.Protocol):
             self._after_turn()
 
     def _turn(self) -> None:
-        self._turning, self._turn_due = True, False
+        self._turn_due = False
+        if not self._rest or self.must_rest():  # since it was due, it has been forgotten or held
+            return
+        self._turning = True
         try:
             self._rest.pop(0)()
         finally:
@@ -262,7 +272,7 @@ class Connection(asyncio.Protocol):
         """Have one more turn, unless somebody has it rest."""
         if not self._turn_due and not self._turning and not self.must_rest():
             self._turn_due = True
-            self._loop.call_soon(self._turn)
+            self._host.turns.add(self.address, self._turn)
 
     def must_rest(self) -> bool:
         """Whether it is held by others than itself."""
@@ -296,12 +306,6 @@ class StreamConnection(Connection):
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the stream."""
-        if self._rest:
-            self.in_turns([partial(self._feed, data)])
-        else:
-            self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
         if self._over:
             return
         try:
@@ -315,7 +319,7 @@ class StreamConnection(Connection):
         if framed.frames:
             self.partial_since = None
         if framed.rest:
-            self.next_turn(partial(self._feed, framed.rest))
+            self.next_turn(partial(self.feed, framed.rest))
         self._take(framed, plain=self._plain(data, framed))
 
     def _plain(self, data: bytes, framed: Framed) -> bool:

@@ -37,6 +37,9 @@ class _Element(NamedTuple):
     strict: bool
 
 
+_MOST = 1_000
+"""Elements of a message, and parameters of one that does not follow the grammar: real ones have
+some ten, and many thousands would hold up the event loop."""
 _NAME = r'[^ =\]"]++'
 _VALUE = r'[^"\\\]]*+(?:\\.[^"\\\]]*+)*+'
 _ELEMENT = re.compile(rf'\[({_NAME})((?: {_NAME}="{_VALUE}")*+)\]', re.DOTALL)
@@ -68,10 +71,11 @@ def read_structured_data(text: str, start: int) -> StructuredData:
     if _NIL.match(text, start):
         return StructuredData(None, start + 1, "")
     elements: dict[str, dict[str, str]] = {}
-    end, strict, unique = start, True, True
+    end, strict, unique, count = start, True, True, 0
     while text.startswith("[", end):
+        count += 1
         element = _read_strictly(text, end) or _read_leniently(text, end)
-        if element is None:
+        if element is None or count > _MOST:
             return StructuredData(None, start, "bad_structured_data")
         unique = _add(elements, element) and unique
         end, strict = element.end, strict and element.strict
@@ -109,7 +113,7 @@ def _read_leniently(text: str, start: int) -> _Element | None:
         return None
     params: list[tuple[str, str]] = []
     at = element.end()
-    while param := _LENIENT_PARAM.match(text, at):
+    while len(params) <= _MOST and (param := _LENIENT_PARAM.match(text, at)):
         name, quoted, spaced, plain = param.groups()
         params.append((name, spaced or plain or "" if quoted is None else _unescape(quoted)))
         at = param.end()

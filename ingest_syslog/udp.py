@@ -44,6 +44,8 @@ SHORT_REST = 0.001
 """The same for a smaller buffer: Linux's default holds only 300 datagrams."""
 LARGE_BUFFER = 4 << 20
 """From this many bytes of effective buffer on, the rest may be long."""
+LAST_TRIES = 3
+"""So many errors in a row end the last reads of a socket, each of which is told once only."""
 RETRY_SECONDS = 1.0
 """Rest after an error of the socket itself."""
 
@@ -111,24 +113,17 @@ class UdpListener:
 
         It ends only when nothing new can come: see `ingest.datagrams.refuse_datagrams`. The
         listener is paused from then on.
-
-        Raises:
-            OSError: the socket says so.
         """
         self.pause()
-        while (batch := self._read()).datagrams:
+        while (batch := self._last_read()).datagrams:
             self._take(*batch)
             await asyncio.sleep(0)
 
     def discard_rest(self) -> int:
-        """Read and forget what is queued, for when there is no time left; says how many.
-
-        Raises:
-            OSError: the socket says so.
-        """
+        """Read and forget what is queued, for when there is no time left; says how many."""
         self.pause()
         discarded = 0
-        while datagrams := self._reader.receive().datagrams:
+        while datagrams := self._last_read().datagrams:
             discarded += len(datagrams)
         return discarded
 
@@ -178,6 +173,15 @@ class UdpListener:
             self._next = self._loop.call_later(after, self._turn)
         else:
             self._next = self._loop.call_soon(self._turn)
+
+    def _last_read(self) -> Batch:
+        """One batch; an empty one where the socket fails again and again."""
+        for _ in range(LAST_TRIES):
+            try:
+                return self._read()
+            except OSError as error:
+                log.warning("cannot read datagrams", reason=str(error))
+        return Batch([], [], [])
 
     def _read(self) -> Batch:
         """One batch.

@@ -96,6 +96,18 @@ def test_everybody_stops_at_the_high_mark_and_goes_on_at_the_low_one() -> None:
     assert way.holds == [0, 0]
 
 
+def test_whoever_waits_goes_on_when_all_is_settled() -> None:
+    """Also where its source had nothing left at a time when there was nothing free."""
+    way = Way()
+    one, two = way.holders
+    first = way.bring(way.readers[0], one, 60)
+    others = [way.pressure.budget.book(50, two), way.pressure.budget.book(60, two)]
+    way.settle(first, one)
+    for lease in others:
+        way.settle(lease, two)
+    assert way.holds == [0, 0]
+
+
 def test_newcomers_stop_with_the_others() -> None:
     """And go on with them."""
     way = Way(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ingest_syslog.message import Clock
 from ingest_syslog.seal import start_of, tail_of
-from ingest_syslog.splice import Read, Spliced, Splicer
+from ingest_syslog.splice import INDICES, SHAPE_BYTES, Read, Spliced, Splicer
 from ingest_syslog.translate import Translator
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ UNUSUAL = [
     b"<13>1 2026-11-25T10:00:00Z host app\n1 ID - x y z",
     b"<13>1 2026-11-25T10:00:00Z host app 1 ID - bad \xff utf8",
     b"<13>1 2026-11-25T10:00:00.1234567Z host app 1 ID - text",
+    b"<13>1 2026-11-25T10:00:00Z host app 1 ID [] text",
+    b'<13>1 2026-11-25T10:00:00Z host app 1 ID [a x="v""] text',
+    b'<13>1 2026-11-25T10:00:00Z host app 1 ID [a"] text',
+    b'<13>1 2026-11-25T10:00:00Z host app 1 ID [a x="v" text',
+    b'<13>1 2026-11-25T10:00:00Z host app 1 ID [a x="\0"] text',
+    b'<13>1 2026-11-25T10:00:00Z host app 1 ID [a x="\x7f"] text',
+    b"<13>1 2026-11-25T10:00:00Z ho\0st app 1 ID - text",
+    b"<13>1 2026-11-25T10:00:00Z host a\0pp 1 ID - text",
+    b"<34>Nov 25 10:00:00 " + b"h" * 256 + b" app: text",
+    b"<34>Nov 25 10:00:00 host " + b"a" * 129 + b": text",
+    b"<34>Nov 25 10:00:00 host app[" + b"1" * 129 + b"]: text",
+    b"<34>Nov 25 10:00:00 host CEF[12]: %SYS-5-X: text",
     b"<34>Feb 30 10:00:00 host app: text",
     b"<34>Nov 25 24:00:00 host app: text",
     b"<34>Foo 25 10:00:00 host app: text",
@@ -196,6 +209,28 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for frame in frames:
             translator.translate(read([frame]))
         assert max(map(len, (splicer._minutes, splicer._dates, splicer._shapes))) <= 10
+
+
+@pytest.mark.parametrize(
+    "text", [b"[xxxx", b"[a][b", b"[x y z", b"[" + b"x" * 200, b'[a="', b'[a b="]x', b"[a][" * 60]
+)
+def test_hostile_reads_take_no_longer_than_usual_ones(text: bytes) -> None:
+    """No pattern goes back over the lines of a read: a thousand are a matter of milliseconds."""
+    frames = [b"<14>1 2026-11-25T10:00:00Z h - - - " + text] * INDICES
+    began = time.process_time()
+    Translator().translate(read(frames))
+    assert time.process_time() - began < 0.5, "it would be many seconds"
+
+
+def test_large_shapes_of_structured_data_are_not_remembered() -> None:
+    """Each may be as large as a frame: thousands of them would fill the memory."""
+    splicer, translator = Splicer(), Translator()
+    translator._splicer = splicer
+    for size, kept in ((SHAPE_BYTES - 50, 1), (SHAPE_BYTES + 1, 1)):
+        frame = b'<14>1 2026-11-25T10:00:00Z h a 1 - [%b x="1"] text' % (b"n" * size)
+        for count in (1, 2):
+            assert json.loads(translator.translate(read([frame] * count)).values[0])
+        assert len(splicer._shapes) == kept
 
 
 FIELD = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=6)

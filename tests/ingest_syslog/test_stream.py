@@ -549,3 +549,15 @@ async def test_a_partial_relp_frame_is_nobodys(command: bytes) -> None:
         client.abort()
         await door.connected(0, "relp")
         assert door.texts() == ["whole"] * (command == b"syslog")
+
+
+@on_uvloop
+async def test_a_client_may_leave_while_its_frames_wait_for_their_turn() -> None:
+    """They are forgotten, for it sends them again; and nothing else comes of it."""
+    async with open_door(RELP) as door:
+        client = await door.relp()
+        await client.send(b"".join(client.frame(b"syslog", b"x") for _ in range(20_000)))
+        await until(lambda: door.front._turns.busy)
+        client.abort()
+        await until(lambda: not door.connections("relp"))
+        await until(lambda: not door.front._turns.busy)

@@ -261,7 +261,7 @@ def test_time_is_linear(piece: str, head: str) -> None:
 
 def test_time_is_linear_in_names() -> None:
     """Also where there are many of them, the same or others, in one element or in many."""
-    numbers = range(HOSTILE_CHARACTERS // 20)
+    numbers = range(1_000)
     started = time.thread_time()
     for separator in ('"]', "]"):
         quote = separator[:-1]
@@ -278,3 +278,20 @@ def test_time_is_linear_in_names() -> None:
             assert len(elements) == count
             assert sum(map(len, elements.values())) == len(numbers)
     assert time.thread_time() - started < HOSTILE_SECONDS
+
+
+@pytest.mark.parametrize("unit", ["[a]", '[a b="c"]', "[a b=c]"])
+def test_there_are_at_most_a_thousand_elements(unit: str) -> None:
+    """No sender has more, and each would cost as much as a message."""
+    assert read_structured_data(unit * 1_000, 0).elements is not None
+    many = read_structured_data(unit * 1_001, 0)
+    assert (many.elements, many.end, many.reason) == (None, 0, "bad_structured_data")
+    started = time.thread_time()
+    read_structured_data(unit * (HOSTILE_CHARACTERS // len(unit)), 0)
+    assert time.thread_time() - started < 0.05
+
+
+def test_an_element_out_of_the_grammar_has_at_most_a_thousand_parameters() -> None:
+    """The same, for the others cost less."""
+    assert read_structured_data(f"[a{' b=c' * 1_000}]", 0).elements is not None
+    assert read_structured_data(f"[a{' b=c' * 1_002}]", 0).elements is None

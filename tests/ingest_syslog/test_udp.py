@@ -401,6 +401,25 @@ async def test_an_error_of_the_socket_is_told_and_costs_no_datagram(
     listener.close()
 
 
+@pytest.mark.parametrize("call", [0, 1])
+@on_both_loops
+async def test_an_error_at_the_end_costs_no_datagram_either(
+    sock: socket.socket, sender: socket.socket, call: int
+) -> None:
+    """What is queued is taken, and what there is no time for is counted."""
+    taker = Taker()
+    listener = UdpListener(sock, taker, reader=FailsOnce(sock, call))
+    for count in (100, 50):
+        for _ in range(count):
+            sender.send(b"datagram")
+        if count == 100:
+            await listener.drain_rest()
+            assert len(taker.datagrams) == count
+        else:
+            assert listener.discard_rest() == count
+    listener.close()
+
+
 @on_both_loops
 async def test_datagrams_to_a_path_are_taken_without_rests(
     stack: ExitStack, tmp_path: Path
