@@ -35,7 +35,7 @@ from deploy.local.errors import NoRealKafka
 from loadtest.gateway import Gateway
 from loadtest.ledger import Book, Verdict, read_back, verdict
 from loadtest.sender import Amount, Sender
-from tests import rsyslog
+from tests import journald, rsyslog
 from tests.memory_producer import Record
 
 if TYPE_CHECKING:
@@ -315,6 +315,14 @@ def start_rsyslogd() -> Callable[..., rsyslog.Rsyslogd]:
     if missing:
         pytest.skip(missing)
     return rsyslog.Rsyslogd
+
+
+@pytest.fixture
+def journald_program() -> None:
+    """A journald of the test's own must be possible; see `journald.Journald`."""
+    missing = journald.missing()
+    if missing:
+        pytest.skip(missing)
 
 
 @pytest.fixture

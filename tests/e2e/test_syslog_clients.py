@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from loadtest.gateway import wait_until
-from tests import rsyslog
+from tests import journald, rsyslog
 from tests.syslog_gateway import CheckedGateway, check_envelope, without
 
 if TYPE_CHECKING:
@@ -369,3 +369,27 @@ def test_lines_on_standard_input_are_messages(station: Station) -> None:
     found = [check_envelope(record, "tcp") for record in station.records("tcp", 100, since)]
     assert Counter(data["message"] for data in found) == Counter(lines)
     assert {data["status"] for data in found} == {"ok"}
+
+
+# journald.
+
+
+@pytest.mark.usefixtures("journald_program", "logger_program")
+def test_journald_forwards_to_a_unix_socket(station: Station) -> None:
+    """What its programs log, by their standard output or as ever: the gateway is its syslog."""
+    since = station.mark("unix-datagram")
+    with journald.Journald(station.path("unix-datagram")) as system:
+        system.run("systemd-cat", "-t", "shop", "-p", "warning", text="by standard output")
+        logger = ("logger", "-u", "/run/systemd/journal/dev-log", "-t", "shop", "-p", "auth.err")
+        system.run(*logger, "--id=77", "as ever")
+        records = station.records("unix-datagram", 2, since)
+    found = {
+        data["message"]: data for data in (check_envelope(r, "unix-datagram") for r in records)
+    }
+    usual = {"app_name": "shop", "format": "rfc3164", "status": "ok"}
+    printed, logged = found["by standard output"], found["as ever"]
+    assert printed.pop("procid").isdigit()
+    assert abs(moment(printed).timestamp() - time.time()) < 60
+    own = ("message", "timestamp", "listener", "peer")
+    assert without(printed, *own) == {**usual, "facility": 1, "severity": 4}
+    assert without(logged, *own) == {**usual, "facility": 4, "severity": 3, "procid": "77"}
