@@ -213,6 +213,8 @@ class DatagramListener:
         pressure: who must stop reading, and when.
     """
 
+    can_wait = False  # the kernel drops what it has no room for
+
     def __init__(self, settings: ListenerSettings, intake: Intake, pressure: Pressure) -> None:
         self.settings = settings
         self._intake = intake

@@ -3,6 +3,10 @@
 Everybody stops at the high watermark of the budget and goes on at the low one. Before that, a
 source whose topic is stuck stops those who send to it, and nobody else: it may hold as much as it
 leaves free (see `ingest.inflight`).
+
+And nobody who can wait is read ahead further than keeps Kafka busy: more would only lie in memory,
+where a crash loses it and the processor's caches do not reach it, which costs a tenth of the CPU
+time of a message.
 """
 
 from __future__ import annotations
@@ -18,8 +22,19 @@ LOW_SHARE = 0.7
 """Who stopped for one source goes on when it holds no more than this share of its allowance."""
 
 
+AHEAD_BYTES = 16 << 20
+"""Booked for one source at that, half of it record values, who can wait stops: several batches for
+each partition of a topic."""
+
+
 class Reader(Protocol):
-    """What reads from the network."""
+    """What reads from the network.
+
+    Attributes:
+        can_wait: whether its senders keep what is not read.
+    """
+
+    can_wait: bool
 
     def hold(self) -> None:
         """Read no more, until released as often as held."""
@@ -57,7 +72,8 @@ class Pressure:
 
     def brought(self, reader: Reader, holder: Holder) -> None:
         """``reader`` has just brought something for ``holder``: may it go on?"""
-        if not self.budget.exceeds_share(holder) or reader not in self._readers:
+        is_ahead = reader.can_wait and holder.held_bytes > AHEAD_BYTES
+        if not (is_ahead or self.budget.exceeds_share(holder)) or reader not in self._readers:
             return
         waiting = self._waiting.setdefault(holder, set())
         if reader not in waiting:
@@ -69,8 +85,8 @@ class Pressure:
         waiting = self._waiting.get(holder)
         if waiting is None:
             return
-        free = self.budget.limit_bytes - self.budget.used_bytes
-        if holder.held_bytes <= LOW_SHARE * max(0, free):  # who has nothing holds nobody up
+        free = max(0, self.budget.limit_bytes - self.budget.used_bytes)
+        if holder.held_bytes <= LOW_SHARE * min(free, AHEAD_BYTES):  # nothing holds nobody up
             del self._waiting[holder]
             for reader in waiting:
                 reader.release()

@@ -63,6 +63,8 @@ class Connection(asyncio.Protocol):
         address: of the sender.
     """
 
+    can_wait = True
+
     def __init__(self, host: Host, sock: socket.socket, address: str) -> None:
         self.address = address
         self.is_closed_by_us = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ingest.datagrams import kernel_drops
-from ingest_syslog.pressure import LOW_SHARE, Pressure
+from ingest_syslog.pressure import AHEAD_BYTES, LOW_SHARE, Pressure
 from tests.syslog_door import lines, message, messages, on_uvloop, open_door, until
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ MOST_BYTES = 4 << 20
 class Reader:
     """Counts by how many it is held."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_wait: bool = True) -> None:
+        self.can_wait = can_wait
         self.holds = 0
 
     def hold(self) -> None:
@@ -106,6 +107,24 @@ def test_whoever_waits_goes_on_when_all_is_settled() -> None:
     for lease in others:
         way.settle(lease, two)
     assert way.holds == [0, 0]
+
+
+def test_who_can_wait_is_read_ahead_only_as_far_as_is_of_use() -> None:
+    """Who cannot goes on as far as the budget does."""
+    pressure = Pressure(100 * AHEAD_BYTES)
+    patient, other = Reader(), Reader(can_wait=False)
+    one, two = pressure.budget.holder("one"), pressure.budget.holder("two")
+    for each in (patient, other):
+        pressure.enter(each)
+    leases = [pressure.budget.book(size, one) for size in (AHEAD_BYTES, 1)]
+    for each in (patient, other):
+        pressure.brought(each, one)
+        pressure.brought(each, two)
+    assert (patient.holds, other.holds) == (1, 0)
+    leases.append(pressure.budget.book(AHEAD_BYTES // 2, one))
+    leases[0].release()
+    pressure.settled(one)
+    assert patient.holds == 0
 
 
 def test_newcomers_stop_with_the_others() -> None:
