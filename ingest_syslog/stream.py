@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
         return self._holds > 0
 
     def in_turns(self, work: list[Callable[[], None]]) -> None:
-        """Do the first piece of work now, if nobody waits, and the others in turns with others.
+        """Do the first piece of work now, if nothing waits, and the others in turns with others.
 
         Nothing is read before all is done, and nothing is done while reading must rest: what was
         read may make far more of itself than it was. What a piece brings comes before the others.
@@ -232,11 +232,11 @@ class Connection(asyncio.Protocol):
         if self._turning:
             self._rest[:0] = work
             return
-        is_waiting = bool(self._rest)
+        must_wait = bool(self._rest) or self._host.turns.busy or self.must_rest()
         self._rest += work
-        if self._host.turns.busy:
+        if must_wait:
             self._after_turn()
-        elif not is_waiting:
+        else:
             self._turn()
 
     def next_turn(self, work: Callable[[], None]) -> None:

@@ -561,3 +561,26 @@ async def test_a_client_may_leave_while_its_frames_wait_for_their_turn() -> None
         client.abort()
         await until(lambda: not door.connections("relp"))
         await until(lambda: not door.front._turns.busy)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "relp"])
+@on_uvloop
+async def test_what_comes_while_reading_rests_is_worked_on_and_reading_goes_on(
+    protocol: str,
+) -> None:
+    """What was on its way into the process when it was held comes all the same."""
+    async with open_door({"protocol": protocol}) as door:
+        client = await (door.relp() if protocol == "relp" else door.connect())
+        await until(lambda: len(door.connections(protocol)) == 1)
+        (connection,) = door.connections(protocol)
+        connection.hold()
+        frames = [message("1"), message("2")]
+        if protocol == "relp":
+            frames = [client.frame(b"syslog", each) for each in frames]
+        else:
+            frames = [each + b"\n" for each in frames]
+        connection.data_received(frames[0])
+        connection.release()
+        await until(lambda: door.outcomes() == {"acked": 1})
+        await client.send(frames[1])
+        assert await door.written(2) == ["1", "2"]
