@@ -25,4 +25,4 @@ def compress(payload: Buffer) -> bytes:
 
 def use() -> None:
     """Have aiokafka compress with it."""
-    default_records.zstd_encode = compress  # type: ignore[attr-defined]
+    default_records.zstd_encode = compress  # type: ignore[attr-defined] # of its C extension

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 LOW_SHARE = 0.7
 """Who stopped for one source goes on when it holds no more than this share of its allowance."""
-
-
 AHEAD_BYTES = 16 << 20
 """Booked for one source at that, half of it record values, who can wait stops: several batches for
 each partition of a topic."""

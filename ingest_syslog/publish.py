@@ -156,7 +156,7 @@ class Publisher:
                 headers=HEADERS,
                 on_settled=delivery.settled,
             )
-        except Exception:
+        except Exception:  # its cause is told by the event loop
             delivery.fail(len(values))
             raise
         delivery.has(receipt)
@@ -176,7 +176,7 @@ class Publisher:
             self.pressure.brought(origin.reader, road.holder)
         try:
             delivery.bury(rejects)
-        except Exception:
+        except Exception:  # as above
             delivery.fail(len(rejects))
             raise
 

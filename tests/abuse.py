@@ -27,7 +27,7 @@ from loadtest.gateway import Gateway, Process, wait_until
 from tests.http_door import Answer, array, request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Settings = Mapping[str, Mapping[str, Any]]
 
@@ -207,7 +207,27 @@ def outcome(client: RawClient, answers: int) -> list[str]:
     return heard
 
 
-class Witness(threading.Thread):
+class Beside(threading.Thread):
+    """Runs beside a test, from the beginning of a ``with`` to its end."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._end = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Begin nothing new, and wait for what is under way."""
+        self._end.set()
+        self.join()
+
+
+class Witness(Beside):
     """A steady client: a small batch every `PAUSE_SECONDS`, each tenth on a connection of its own.
 
     Attributes:
@@ -220,24 +240,11 @@ class Witness(threading.Thread):
     EVENTS = 3
 
     def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self.waits: list[float] = []
         self.outcomes: Counter[str] = Counter()
         self.ids: list[str] = []
         self._port = port
-        self._end = threading.Event()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Send nothing new, and wait for the answer that is due."""
-        self._end.set()
-        self.join()
 
     def run(self) -> None:
         """Post until told to end."""
@@ -270,17 +277,16 @@ class Witness(threading.Thread):
         wait_until(lambda: len(self.waits) >= wanted, PATIENCE, "the witness is not answered")
 
 
-class Memory(threading.Thread):
+class Memory(Beside):
     """Samples the resident memory of a process and its children."""
 
     SAMPLE_SECONDS = 0.01
 
     def __init__(self, processes: Sequence[psutil.Process]) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._processes = processes
         self._before = self._now()
         self._most = self._before
-        self._end = threading.Event()
 
     def _now(self) -> list[int]:
         return [each.memory_info().rss for each in self._processes]
@@ -290,18 +296,47 @@ class Memory(threading.Thread):
         """By how much the process that grew most was larger than at the beginning, at its peak."""
         return max(most - before for most, before in zip(self._most, self._before, strict=True))
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self.join()
-
     def run(self) -> None:
         """Sample until told to end."""
         while not self._end.wait(self.SAMPLE_SECONDS):
             self._most = list(map(max, self._most, self._now()))
+
+
+PER_ADDRESS = 1000
+"""The default of ``connections_per_address``."""
+BURST = 1000
+"""Newcomers at once; fewer than the queue of a listener takes."""
+
+
+class Crowd:
+    """Clients that connect and say nothing, `PER_ADDRESS` from each address.
+
+    Args:
+        connect: makes one that comes from an address.
+        let_in: waits until the gateway has let in so many of them.
+
+    Attributes:
+        clients: in the order in which they came.
+    """
+
+    def __init__(self, connect: Callable[[str], RawClient], let_in: Callable[[int], None]) -> None:
+        self.clients: list[RawClient] = []
+        self._connect = connect
+        self._let_in = let_in
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self.clients:
+            client.reset()  # else the system remembers each for a minute
+
+    def grow(self, count: int) -> None:
+        """Have ``count`` more of them, a `BURST` at a time."""
+        for number in range(1, count + 1):
+            self.clients.append(self._connect(f"127.1.0.{1 + len(self.clients) // PER_ADDRESS}"))
+            if number % BURST == 0 or number == count:
+                self._let_in(len(self.clients))
 
 
 class LoggedProcess(Process):

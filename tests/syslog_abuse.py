@@ -7,17 +7,16 @@ listeners of the same worker: a limit for one address must hit only those whom i
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 import uuid
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import psutil
 
 from loadtest.gateway import wait_until
-from tests.abuse import ABUSER, PATIENCE, Memory, RawClient
+from tests.abuse import ABUSER, PATIENCE, Beside, Memory, RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +95,7 @@ class RelpClient(RawClient):
         assert self._read(len(expected)) == expected
 
 
-class GoodSender(threading.Thread):
+class GoodSender(Beside):
     """Sends a message by RELP and by TCP every `PAUSE_SECONDS`, now and then by new connections.
 
     A RELP answer says that Kafka has the message, so that it is a measure of the whole way.
@@ -114,24 +113,11 @@ class GoodSender(threading.Thread):
     NEW_CONNECTION = 10
 
     def __init__(self, watch: Watch) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self.waits: list[float] = []
         self.sent: dict[str, float] = {}
         self.failures: list[str] = []
         self._watch = watch
-        self._end = threading.Event()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Send nothing new, and wait for the answer that is due."""
-        self._end.set()
-        self.join()
 
     def run(self) -> None:
         """Send until told to end, or something goes wrong."""

@@ -25,8 +25,10 @@ import zstandard
 
 from tests.abuse import (
     ABUSER,
+    BURST,
     WITNESS_KEY,
     WITNESS_SOURCE,
+    Crowd,
     LoggedGateway,
     RawClient,
     Watch,
@@ -39,7 +41,7 @@ from tests.producer_contract import by_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Self
+    from typing import Any
 
     from tests.conftest import Kafka
 
@@ -550,8 +552,6 @@ def test_nothing_is_injected_into_answers_or_logs(logged: Watch, places: list[st
 # Many connections.
 
 IDLE, CONNECTIONS, PER_ADDRESS = 10_000, 12_000, 1200
-BURST = 1000
-"""Newcomers at once; fewer than the queue of a listener takes."""
 IDLE_BYTES = 10_000
 """What a connection that says nothing may cost in memory; it was measured as 5,700."""
 SAME_TIME = 200
@@ -576,47 +576,27 @@ def refused(watch: Watch, limit: str) -> int:
     return watch.counted("ingest_connections_refused_total", listener="http", limit=limit)
 
 
-class Crowd:
-    """Clients that connect and say nothing, a thousand from each address.
+def crowd_at(watch: Watch) -> Crowd:
+    """A crowd; whoever is answered was in the queue behind them."""
 
-    Attributes:
-        clients: in the order in which they came.
-    """
-
-    def __init__(self, watch: Watch) -> None:
-        self.clients: list[RawClient] = []
-        self._watch = watch
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for client in self.clients:
-            client.reset()  # else the system remembers each for a minute
-
-    def grow(self, count: int) -> float:
-        """Have ``count`` more of them, a `BURST` at a time; the worker's CPU seconds for each."""
-        begun = self._cpu_seconds()
-        for number in range(1, count + 1):
-            address = f"127.1.0.{1 + len(self.clients) // 1000}"
-            self.clients.append(self._watch.client(address))
-            if number % BURST == 0:
-                self._wait_until_let_in()
-        return (self._cpu_seconds() - begun) / count
-
-    def _wait_until_let_in(self) -> None:
-        """Whoever is answered was in the queue behind them."""
-        with self._watch.client() as last:
+    def let_in(_: int) -> None:
+        with watch.client() as last:
             assert outcome_of(last, request(GOOD)) == "200"
 
-    def _cpu_seconds(self) -> float:
-        times = self._watch.worker.cpu_times()
-        return float(times.user + times.system)
+    return Crowd(watch.client, let_in)
+
+
+def grown(watch: Watch, crowd: Crowd, count: int) -> float:
+    """Have ``count`` more of them; the worker's CPU seconds for each."""
+    begun = watch.worker.cpu_times()
+    crowd.grow(count)
+    now = watch.worker.cpu_times()
+    return float(now.user + now.system - begun.user - begun.system) / count
 
 
 def test_ten_thousand_idle_connections_are_held_and_others_are_served(wide: Watch) -> None:
     """Each for a few kilobytes; any of them may speak at last."""
-    with wide.attacked(IDLE * IDLE_BYTES) as witness, Crowd(wide) as crowd:
+    with wide.attacked(IDLE * IDLE_BYTES) as witness, crowd_at(wide) as crowd:
         crowd.grow(IDLE)
         witness.wait_for(50)
         assert all(client.is_open() for client in crowd.clients)
@@ -627,10 +607,10 @@ def test_ten_thousand_idle_connections_are_held_and_others_are_served(wide: Watc
 def test_past_the_cap_the_longest_idle_makes_room_at_little_cost(wide: Watch) -> None:
     """A thousand newcomers at once are let in for those who came first; nobody waits for it."""
     before = refused(wide, "connections")
-    with wide.attacked(CONNECTIONS * IDLE_BYTES), Crowd(wide) as crowd:
-        usual = crowd.grow(IDLE)
+    with wide.attacked(CONNECTIONS * IDLE_BYTES), crowd_at(wide) as crowd:
+        usual = grown(wide, crowd, IDLE)
         crowd.grow(CONNECTIONS - IDLE)
-        assert crowd.grow(BURST) < DEARER * usual
+        assert grown(wide, crowd, BURST) < DEARER * usual
         closed = refused(wide, "connections") - before
         assert closed >= BURST
         assert not any(client.is_open() for client in crowd.clients[: closed - SAME_TIME])

@@ -16,13 +16,13 @@ import time
 import uuid
 from base64 import b64decode
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from loadtest.gateway import wait_until
 from tests import rsyslog
-from tests.abuse import ABUSER, PATIENCE, RawClient, many_open_files
+from tests.abuse import ABUSER, PATIENCE, Crowd, RawClient, many_open_files
 from tests.syslog_abuse import (
     GOOD,
     GOOD_SOURCE,
@@ -54,8 +54,6 @@ LONG_BYTES = 256 << 20
 """Enough where the gigabyte has been shown: nothing is kept of a frame after its first 64 KiB."""
 IDLE = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1000)
 """Ten thousand, or as many as the open-file limit of this machine leaves room for."""
-PER_ADDRESS = 1000
-"""The default of ``connections_per_address``."""
 IDLE_BYTES = 10_000
 """What a connection that says nothing may cost in memory."""
 SAME_TIME = 200
@@ -373,39 +371,15 @@ def test_who_is_slow_but_sends_whole_frames_is_kept(watch: Watch) -> None:
 # Many at once.
 
 
-class Crowd:
-    """Clients that connect and say nothing, a thousand from each address.
+def crowd_at(watch: Watch) -> Crowd:
+    """A crowd at the listener of that name."""
 
-    Attributes:
-        clients: in the order in which they came.
-    """
+    def let_in(count: int) -> None:
+        wait_until(
+            lambda: watch.connections("crowd") >= count, PATIENCE, "newcomers are not let in"
+        )
 
-    BURST = 1000
-    """Newcomers at once; fewer than the queue of a listener takes."""
-
-    def __init__(self, watch: Watch) -> None:
-        self.clients: list[RawClient] = []
-        self._watch = watch
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for client in self.clients:
-            client.reset()  # else the system remembers each for a minute
-
-    def grow(self, count: int) -> None:
-        """Have ``count`` more of them."""
-        while count:
-            for _ in range(min(count, self.BURST)):
-                address = f"127.1.0.{1 + len(self.clients) // PER_ADDRESS}"
-                self.clients.append(self._watch.client("crowd", address))
-                count -= 1
-            wait_until(
-                lambda: self._watch.connections("crowd") >= len(self.clients),
-                PATIENCE,
-                "newcomers are not let in",
-            )
+    return Crowd(lambda address: watch.client("crowd", address), let_in)
 
 
 def test_ten_thousand_idle_connections_keep_nobody_out(
@@ -416,7 +390,7 @@ def test_ten_thousand_idle_connections_keep_nobody_out(
         reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
         reporter.write_line(f"only {IDLE} idle connections: the open-file limit allows no more")
     refused = {"listener": "crowd", "limit": "connections"}
-    with watch.attacked(IDLE * IDLE_BYTES) as good, Crowd(watch) as crowd:
+    with watch.attacked(IDLE * IDLE_BYTES) as good, crowd_at(watch) as crowd:
         crowd.grow(IDLE)
         assert watch.counted("ingest_connections_refused_total", **refused) == 0
         with watch.client("crowd", "127.0.0.4") as newcomer:

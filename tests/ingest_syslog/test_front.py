@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-import trustme
 
 from ingest.settings import FileContent
 from ingest_syslog.front import SyslogFront, make, when_of
@@ -25,25 +24,12 @@ from tests.syslog_door import (
     open_door,
     until,
 )
+from tests.syslog_tls import Authority
 
 TCP: dict[str, Any] = {"protocol": "tcp"}
 UDP: dict[str, Any] = {"protocol": "udp"}
 RELP: dict[str, Any] = {"protocol": "relp"}
 SSHD = {"when": {"app_name": "sshd"}, "source": "auth"}
-
-
-class Authority:
-    """Makes the certificates of one server, and knows its own."""
-
-    def __init__(self) -> None:
-        self._ca = trustme.CA()
-        own = self._ca.issue_cert("localhost")
-        chain = b"".join(each.bytes() for each in own.cert_chain_pems)
-        self.tls = {
-            "cert": FileContent("cert.pem", chain),
-            "key": FileContent("key.pem", own.private_key_pem.bytes()),
-        }
-        self.context = ssl.create_default_context(cadata=self._ca.cert_pem.bytes().decode())
 
 
 def listeners(door: OpenDoor, **changes: Any) -> dict[str, Any]:
@@ -102,16 +88,16 @@ async def test_a_reload_exchanges_certificates_for_newcomers() -> None:
     """Who is here stays."""
     old, new = Authority(), Authority()
     async with open_door({**TCP, "tls": old.tls}) as door:
-        here = await door.connect(ssl=old.context, server_hostname="localhost")
+        here = await door.connect(ssl=old.context(), server_hostname="localhost")
         await door.connected(1)
         await door.reload(syslog=listeners(door, tls=new.tls))
         await here.send(lines([message("here")]))
         assert await door.written(1) == ["here"]
-        newcomer = await door.connect(ssl=new.context, server_hostname="localhost")
+        newcomer = await door.connect(ssl=new.context(), server_hostname="localhost")
         await newcomer.send(lines([message("new")]))
         assert await door.written(2) == ["here", "new"]
         with pytest.raises(ssl.SSLCertVerificationError):
-            await door.connect(ssl=old.context, server_hostname="localhost")
+            await door.connect(ssl=old.context(), server_hostname="localhost")
 
 
 @on_uvloop
@@ -125,7 +111,7 @@ async def test_a_reload_that_is_rejected_changes_nothing() -> None:
         with pytest.raises(ValueError, match=r"key\.pem"):
             await door.reload(syslog=syslog)
         assert door.producer.followed == followed
-        client = await door.connect(ssl=authority.context, server_hostname="localhost")
+        client = await door.connect(ssl=authority.context(), server_hostname="localhost")
         await client.send(lines([message("still", app="sshd")]))
         assert await door.written(1) == ["still"]
 

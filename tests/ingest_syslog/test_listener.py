@@ -27,6 +27,7 @@ from tests.syslog_door import (
     open_door,
     until,
 )
+from tests.syslog_tls import Authority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +38,7 @@ UDP: dict[str, Any] = {"protocol": "udp"}
 SHORT = 0.03
 """Seconds: soon over, in a test."""
 OURS, OTHER = "127.0.0.1", "127.0.0.2"
-CA, CLIENTS, STRANGERS = trustme.CA(), trustme.CA(), trustme.CA()
-SERVER = CA.issue_cert("localhost")
+SERVER, CLIENTS, STRANGERS = Authority(), trustme.CA(), trustme.CA()
 WEB, MAIL = CLIENTS.issue_cert("web.example.com"), CLIENTS.issue_cert("mail.example.org")
 STRANGER = STRANGERS.issue_cert("web.example.com")
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 6514\r\n"
@@ -54,31 +54,19 @@ def fingerprint(certificate: trustme.LeafCert) -> str:
     return "sha256:" + hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
-def tls(**more: Any) -> dict[str, Any]:
-    """The setting ``tls``."""
-    chain = b"".join(each.bytes() for each in SERVER.cert_chain_pems)
-    key = SERVER.private_key_pem.bytes()
-    return {"cert": FileContent("cert.pem", chain), "key": FileContent("key.pem", key), **more}
-
-
 def asking(**more: Any) -> dict[str, Any]:
-    """The same with certificates of clients."""
-    return tls(client_ca=FileContent("ca.pem", CLIENTS.cert_pem.bytes()), **more)
-
-
-def context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
-    """How a client talks TLS."""
-    made = ssl.create_default_context(cadata=CA.cert_pem.bytes().decode())
-    if certificate is not None:
-        certificate.configure_cert(made)
-    return made
+    """The setting ``tls`` that asks for certificates of clients."""
+    ca = FileContent("ca.pem", CLIENTS.cert_pem.bytes())
+    return {**SERVER.tls, "client_ca": ca, **more}
 
 
 async def connect_tls(
     door: OpenDoor, certificate: trustme.LeafCert | None = None, listener: str = "tcp"
 ) -> Client:
     """A client whose side of the handshake is done."""
-    return await door.connect(listener, ssl=context(certificate), server_hostname="localhost")
+    return await door.connect(
+        listener, ssl=SERVER.context(certificate), server_hostname="localhost"
+    )
 
 
 async def passed(seconds: float) -> None:
@@ -181,7 +169,7 @@ async def test_time_in_which_nobody_reads_is_not_the_senders() -> None:
 @on_uvloop
 async def test_a_handshake_has_handshake_seconds() -> None:
     """Who does not begin it is closed and counted."""
-    async with open_door({**TCP, "tls": tls(), "handshake_seconds": SHORT}) as door:
+    async with open_door({**TCP, "tls": SERVER.tls, "handshake_seconds": SHORT}) as door:
         client = await door.connect()
         await client.closed()
         await until(lambda: door.refused("handshake_seconds") == 1)
@@ -371,12 +359,12 @@ async def test_peers_of_unix_sockets_are_unix(protocol: str, send: Any, tmp_path
 @on_uvloop
 async def test_messages_come_over_tls(protocol: str) -> None:
     """As without it; clients need no certificate unless they are asked."""
-    async with open_door({"protocol": protocol, "tls": tls()}) as door:
+    async with open_door({"protocol": protocol, "tls": SERVER.tls}) as door:
         if protocol == "tcp":
             client = await connect_tls(door)
             await client.send(lines(messages(3)))
         else:
-            session = await door.relp(ssl=context(), server_hostname="localhost")
+            session = await door.relp(ssl=SERVER.context(), server_hostname="localhost")
             await session.acked(await session.deliver(*messages(3)))
         assert await door.written(3) == ["0", "1", "2"]
 
@@ -461,7 +449,7 @@ async def test_a_proxy_speaks_before_tls(header: bytes) -> None:
         sock = socket.create_connection(door.address("tcp"))
         sock.sendall(header)
         sock.setblocking(False)
-        client = await door.connect(sock=sock, ssl=context(WEB), server_hostname="localhost")
+        client = await door.connect(sock=sock, ssl=SERVER.context(WEB), server_hostname="localhost")
         await client.send(lines([message("a")]))
         await door.written(1)
         assert door.data()[0]["peer"] == "192.0.2.7"

@@ -12,6 +12,7 @@ import pytest
 from ingest.datagrams import kernel_drops
 from ingest_syslog.pressure import AHEAD_BYTES, LOW_SHARE, Pressure
 from tests.syslog_door import lines, message, messages, on_uvloop, open_door, until
+from tests.syslog_tls import Authority
 
 if TYPE_CHECKING:
     import ssl
@@ -250,9 +251,8 @@ def send_all(address: Any, data: bytes, options: dict[str, Any]) -> None:
 
 def tls_of() -> tuple[dict[str, Any], dict[str, Any]]:
     """What a client and a listener need for TLS."""
-    from tests.ingest_syslog.test_listener import context, tls  # noqa: PLC0415
-
-    return {"ssl": context(), "server_hostname": "localhost"}, {"tls": tls()}
+    authority = Authority()
+    return {"ssl": authority.context(), "server_hostname": "localhost"}, {"tls": authority.tls}
 
 
 @pytest.mark.parametrize("tls", [False, True])

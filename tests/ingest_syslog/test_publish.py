@@ -34,11 +34,15 @@ BINARY = b"<13>\xff\xfe" * 200
 
 
 def refuse(door: OpenDoor, topic: str, word: bytes) -> None:
-    """Have Kafka refuse the records of a topic that have ``word`` in them."""
+    """Have Kafka refuse the records of a topic whose message is ``word``.
+
+    Anywhere else in a record it may come by chance: ids are hexadecimal.
+    """
+    member = b'"message":"%b"' % word
 
     class Having:
         def __contains__(self, value: bytes) -> bool:
-            return word in value
+            return member in value
 
     door.topics[topic].refuses = Having()  # type: ignore[assignment]
 
