@@ -11,12 +11,12 @@ from bisect import bisect_right
 from collections import deque
 from itertools import accumulate
 from operator import add, itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ingest.receipt import Receipt, Run, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ingest.producer import Header
 
@@ -36,14 +36,33 @@ def header_bytes(headers: Sequence[Header]) -> int:
     return total
 
 
+class Copy(Protocol):
+    """The copy of a segment that is in the spool, or on its way there."""
+
+    def landed(self, count: int) -> None:
+        """So many of its records have their fate without it: it need not be replayed for them."""
+
+    def over(self) -> None:
+        """The attempt that was under way when the copy was made has ended, without an ack."""
+
+
 class Segment:
     """Records of one submission for one partition.
 
-    ``handed_over`` means that a Kafka request with these records may have left this process, so
-    that nobody can say any more that they are certainly not in Kafka.
+    Attributes:
+        done: it has its status.
+        handed_over: a Kafka request with these records may have left this process, so that nobody
+            can say any more that they are certainly not in Kafka.
+        patient: it has no deadline: waits for as long as it takes.
+        replayed: it comes from the spool, and need not go there again.
+        held: it was answered at its deadline while the Kafka client still had it.
+        since: when it was submitted, monotonic seconds.
+        topic: whoever queues it; for those who make it.
+        copy: of it in the spool; None while there is none.
     """
 
     __slots__ = (
+        "copy",
         "done",
         "handed_over",
         "headers",
@@ -55,8 +74,11 @@ class Segment:
         "overhead",
         "patient",
         "receipt",
+        "replayed",
+        "since",
         "size",
         "timestamp_ms",
+        "topic",
         "values",
     )
 
@@ -77,9 +99,13 @@ class Segment:
         self.headers = headers
         self.headers_each = headers_each
         self.timestamp_ms = timestamp_ms
-        self.done = False  # has its status
-        self.patient = False  # has no deadline: waits for as long as it takes
-        self.held = False  # was answered at its deadline while the Kafka client still had it
+        self.done = False
+        self.patient = False
+        self.replayed = False
+        self.held = False
+        self.since = 0.0
+        self.topic: Any = None
+        self.copy: Copy | None = None
         self.in_flight = False
         self.handed_over = False
         self.overhead = RECORD_OVERHEAD_BYTES + (0 if headers_each else header_bytes(headers))
@@ -91,6 +117,11 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is still to be written: it has no status, and nobody copies it."""
+        return not self.done and self.copy is None
 
     def fitting(self, room: int) -> int:
         """How many records, from the first one on, take ``room`` bytes together at most."""
@@ -146,11 +177,14 @@ class Segment:
     ) -> Segment:
         made = Segment(self.receipt, indices, values, keys, self.headers, each, self.timestamp_ms)
         made.done, made.held, made.handed_over = self.done, self.held, self.handed_over
-        made.patient = self.patient
+        made.patient, made.replayed, made.since = self.patient, self.replayed, self.since
+        made.topic, made.copy = self.topic, self.copy
         return made
 
     def acked(self, partition: int, offset: int) -> int:
         """Kafka has the records, from ``offset`` on. Returns how many acks came too late."""
+        if self.copy is not None:
+            self.copy.landed(len(self.indices))
         if self.done:
             self._let_go()
             return len(self.indices)
@@ -162,18 +196,40 @@ class Segment:
     def failed(self, status: Status, code: str) -> None:
         """The records will not be tried again, for the reason ``code``."""
         if self.done:
+            if self.copy is not None:
+                self.copy.over()
             self._let_go()
             return
+        if self.copy is not None:
+            if status is not Status.REFUSED:
+                return  # it will be in the spool, or else have a word at its deadline
+            self.copy.landed(len(self.indices))
         self.done = True
         self.receipt.resolve(Run(status, self.indices, code=code, values=self.values))
         self.values = []
+
+    def spooled(self) -> None:
+        """The copy is durable. What the Kafka client still has of it is not accounted for."""
+        if self.done:
+            return
+        self.done = True
+        self.receipt.resolve(Run(Status.SPOOLED, self.indices, values=self.values))
+        self.values = []
+
+    def afresh(self) -> Segment:
+        """A segment that replaces this one, wherever it waits; its copy did not come about."""
+        made = self._part(slice(None))
+        made.copy = None
+        self.receipt.replace(self, made)
+        self.done, self.values = True, []
+        return made
 
     def expire(self) -> None:
         """The deadline has come: withdraw what never left; of the rest nobody knows."""
         if self.done:
             return
         self.done, self.held = True, self.in_flight
-        if self.handed_over or self.in_flight:
+        if self.handed_over or self.in_flight or self.copy is not None:
             run = Run(Status.UNKNOWN, self.indices, code="ack_timeout", values=self.values)
         else:
             run = Run(Status.RETRY, self.indices, code="kafka_unavailable", values=self.values)
@@ -195,6 +251,14 @@ def _chosen(column: Sequence[Item], positions: Sequence[int]) -> list[Item]:
     return list(itemgetter(*positions)(column))
 
 
+def first_since(segments: Iterable[Segment]) -> Iterator[float]:
+    """When the first that is still to be written was submitted, if there is one."""
+    for segment in segments:
+        if segment.waits:
+            yield segment.since
+            return
+
+
 def cut(segments: Sequence[Segment], count: int) -> tuple[list[Segment], list[Segment]]:
     """The first ``count`` records of ``segments``, and the others."""
     first: list[Segment] = []
@@ -212,37 +276,58 @@ def cut(segments: Sequence[Segment], count: int) -> tuple[list[Segment], list[Se
     return first, []
 
 
-class PartitionQueue:
-    """Segments that wait for one partition, oldest first."""
+REPLAY_TAKES = 4
+"""One batch in so many begins with what is replayed, where there is more than fits."""
 
-    __slots__ = ("segments", "size")
+
+class PartitionQueue:
+    """Segments that wait for one partition, oldest first.
+
+    What is replayed waits behind what comes in, but not for ever: now and then it is first.
+    """
+
+    __slots__ = ("_takes", "replayed", "segments", "size")
 
     def __init__(self) -> None:
         self.segments: deque[Segment] = deque()
+        self.replayed: deque[Segment] = deque()
         self.size = 0
+        self._takes = 0
 
     def __bool__(self) -> bool:
-        return bool(self.segments)
+        return bool(self.segments or self.replayed)
+
+    def __iter__(self) -> Iterator[Segment]:
+        yield from self.segments
+        yield from self.replayed
 
     def append(self, segment: Segment) -> None:
         """Queue ``segment`` behind what waits."""
-        self.segments.append(segment)
+        (self.replayed if segment.replayed else self.segments).append(segment)
         self.size += segment.size
 
     def put_back(self, segments: Sequence[Segment]) -> None:
         """Put ``segments`` in front again, in their order."""
-        self.segments.extendleft(reversed(segments))
-        self.size += sum(segment.size for segment in segments)
+        for segment in reversed(segments):
+            (self.replayed if segment.replayed else self.segments).appendleft(segment)
+            self.size += segment.size
 
     def discard_done(self) -> None:
         """Forget withdrawn segments at the front, so that shells do not pile up in an outage."""
-        while self.segments and self.segments[0].done:
-            self.size -= self.segments.popleft().size
+        for segments in (self.segments, self.replayed):
+            while segments and not segments[0].waits:
+                self.size -= segments.popleft().size
+
+    def forget_withdrawn(self) -> None:
+        """Forget withdrawn segments, wherever they are."""
+        for segment in self.take_all():
+            self.append(segment)
 
     def take_all(self) -> list[Segment]:
         """Everything that waits and is still wanted."""
-        left = [segment for segment in self.segments if not segment.done]
+        left = [segment for segment in self if segment.waits]
         self.segments.clear()
+        self.replayed.clear()
         self.size = 0
         return left
 
@@ -250,18 +335,31 @@ class PartitionQueue:
         """The oldest segments that fit a batch of ``limit_bytes``; at least one record if any."""
         taken: list[Segment] = []
         room = limit_bytes - BATCH_OVERHEAD_BYTES
-        segments = self.segments
-        while segments:
+        if not self.replayed:
+            self._take(self.segments, room, taken)
+            return taken
+        self._takes += 1
+        if self._takes % REPLAY_TAKES:
+            room = self._take(self.segments, room, taken)
+            self._take(self.replayed, room, taken)
+        else:
+            room = self._take(self.replayed, room, taken)
+            self._take(self.segments, room, taken)
+        return taken
+
+    def _take(self, segments: deque[Segment], room: int, taken: list[Segment]) -> int:
+        """Take what fits ``room``; how much is left of that, 0 when something did not fit."""
+        while segments and (room > 0 or not taken):
             segment = segments.popleft()
             self.size -= segment.size
-            if segment.done:
+            if segment.done or segment.copy is not None:
                 continue
             if segment.size > room:
                 self._take_part(segment, room, taken)
-                break
+                return 0
             room -= segment.size
             taken.append(segment)
-        return taken
+        return room
 
     def _take_part(self, segment: Segment, room: int, taken: list[Segment]) -> None:
         """Take the records of ``segment`` that fit ``room``, put the others back."""

@@ -50,8 +50,8 @@ class DeadLetters:
     """
 
     def __init__(self, producer: Producer, topic: str) -> None:
+        self.topic = topic
         self._producer = producer
-        self._topic = topic
 
     def submit(
         self,
@@ -69,17 +69,17 @@ class DeadLetters:
             common: the headers that they share, see `common_headers`.
             timestamp_ms: the time of receipt.
             deadline: when the receipt must be answered, on the event loop's clock; None: when
-                Kafka has taken them, or refused them for good.
+                Kafka or the spool has taken them, or Kafka refused them for good.
             on_settled: called when none of their bytes are held any more.
         """
-        limit = self._producer.value_limit(self._topic)
+        limit = self._producer.value_limit(self.topic)
         values, headers = [], []
         for reject in rejects:
             value, own = _letter(reject, common, limit)
             values.append(value)
             headers.append(own)
         return self._producer.submit(
-            self._topic,
+            self.topic,
             values,
             headers_each=headers,
             timestamp_ms=timestamp_ms,

@@ -30,6 +30,7 @@ MADE_ENDS = 10_000
 
 _QUOTE = ord('"')
 _ID, _DATA, _END = b',"id":', b',"data":', b"}"
+_SOURCE = b'"source":"/sources/'
 _NUMBER = re.compile(rb"-?\d[\d.eE+-]*")
 _DATE_TIME = re.compile(
     rb'"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])'
@@ -208,3 +209,12 @@ def data_of(value: bytes) -> bytes:
     The member names are found by their quotes, which are escaped wherever a value has them.
     """
     return value[value.index(_DATA) + len(_DATA) : -1]
+
+
+def source_of(value: bytes) -> str:
+    """The source's name in a record value that was sealed here; empty in any other."""
+    start = value.find(_SOURCE, 0, 100)
+    if start < 0:
+        return ""
+    start += len(_SOURCE)
+    return value[start : value.index(b'"', start)].decode("ascii", "replace")

@@ -66,6 +66,7 @@ VERDICTS: dict[type[BaseException], Verdict] = {
     kafka_errors.CorruptRecordException: Verdict.REFUSED,  # 2
     kafka_errors.MessageSizeTooLargeError: Verdict.REFUSED,  # 10
     kafka_errors.RecordListTooLargeError: Verdict.REFUSED,  # 18
+    kafka_errors.InvalidTimestampError: Verdict.REFUSED,  # 32
     kafka_errors.PolicyViolationError: Verdict.REFUSED,  # 44
     INVALID_RECORD: Verdict.REFUSED,  # 87
     kafka_errors.TopicAuthorizationFailedError: Verdict.TOPIC_FORBIDDEN,  # 29
@@ -125,6 +126,11 @@ def connection_arguments(settings: KafkaSettings) -> dict[str, Any]:
     return arguments
 
 
+def longest_call(settings: KafkaSettings) -> float:
+    """How many seconds a call of `KafkaClient` takes at most."""
+    return 2 * settings.request_timeout_seconds + 1
+
+
 class KafkaClient:
     """A started aiokafka producer, used a whole batch at a time.
 
@@ -136,7 +142,7 @@ class KafkaClient:
 
     def __init__(self, settings: KafkaSettings) -> None:
         compression = None if settings.compression == "none" else settings.compression
-        self._bound = 2 * settings.request_timeout_seconds + 1
+        self._bound = longest_call(settings)
         self._producer = AIOKafkaProducer(
             acks="all",
             enable_idempotence=False,

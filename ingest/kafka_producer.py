@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from structlog import get_logger
 
 from ingest.accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Segment
+from ingest.cancelling import cancel
 from ingest.deadlines import Deadlines
 from ingest.kafka_client import KafkaClient
 from ingest.kafka_topics import KafkaTopics, TopicLimits
@@ -23,6 +24,7 @@ from ingest.topic import PROBLEM_SECONDS, Topic
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
+    from ingest.overflow import Overflow
     from ingest.producer import Header
     from ingest.settings import KafkaSettings, TopicSettings
 
@@ -51,13 +53,20 @@ class KafkaProducer:
         kafka: how to reach the cluster.
         topics: whether and how missing topics are created.
         names: the topics that will be written to; see `follow`.
+        overflow: takes what Kafka does not take in time; None: nothing does.
     """
 
     idle_seconds = 60.0
     """How long a topic that is not followed any more is kept with nothing to write: longer than
     requests last that know it."""
 
-    def __init__(self, kafka: KafkaSettings, topics: TopicSettings, names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+        names: Iterable[str],
+        overflow: Overflow | None = None,
+    ) -> None:
         self.client: KafkaClient | None = None
         self.connected: bool | None = None  # None: not tried yet
         self.linger_seconds = kafka.linger_seconds
@@ -67,7 +76,9 @@ class KafkaProducer:
         self._topics: dict[str, Topic] = {}
         self._leaving: dict[str, float] = {}  # not followed -> when it was last seen to be used
         self._admin = KafkaTopics(kafka, topics)
-        self._deadlines = Deadlines()
+        self._overflow = overflow
+        lead_seconds = 0.0 if overflow is None else overflow.lead_seconds
+        self._deadlines = Deadlines(None if overflow is None else self._divert, lead_seconds)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._trouble = asyncio.Event()
         self._last_success = self._last_prepared = float("-inf")
@@ -83,19 +94,29 @@ class KafkaProducer:
         self._spawn(self._sweep())
 
     async def stop(self, seconds: float) -> None:
-        """Write what is queued for at most ``seconds``, give up the rest, disconnect."""
+        """Write what is queued for at most ``seconds``, give up the rest, disconnect.
+
+        What is left goes to the overflow, for as long again.
+        """
         limit = self._loop.time() + seconds
         self.linger_seconds = 0.0
         while any(topic.pending for topic in self._topics.values()) and self._loop.time() < limit:
             await asyncio.sleep(0.01)
+        await self.relieve(seconds)
         self._stopping = True
         for topic in tuple(self._topics.values()):
             await topic.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(self._tasks)
         if self.client is not None:
             await self.client.stop()
+
+    async def relieve(self, seconds: float) -> None:
+        """Have the overflow keep all that waits; returns when it has, or after ``seconds``."""
+        if self._overflow is None:
+            return
+        for topic in self._topics.values():
+            topic.relieve()
+        await self._overflow.settle(seconds)
 
     async def ready(self) -> None:
         """Wait until Kafka is connected and every topic either usable or known not to be."""
@@ -138,7 +159,10 @@ class KafkaProducer:
         """See `ingest.producer.Producer.preview`."""
         count = len(values)
         segment = Segment(Receipt(count), range(count), values, keys, headers or [], None, 0)
-        codes = self._known(topic).preview(segment)
+        known = self._known(topic)
+        codes = known.preview(segment)
+        if known.diverts and not self._stopping:
+            return ["spooled" if code in {"", "topic_unavailable"} else code for code in codes]
         if self.connected and not self._stopping:
             return codes
         return [code or "kafka_unavailable" for code in codes]
@@ -154,6 +178,7 @@ class KafkaProducer:
         headers_each: list[list[Header]] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
+        overflow: bool = False,
     ) -> Receipt:
         """See `ingest.producer.Producer.submit`."""
         receipt = Receipt(len(values), on_settled)
@@ -163,14 +188,53 @@ class KafkaProducer:
             receipt, range(len(values)), values, keys, headers or [], headers_each, timestamp_ms
         )
         segment.patient = deadline is None
+        segment.topic = known = self._topics.get(topic) or self._known(topic)
+        segment.since = self._loop.time()
         receipt.parts.append(segment)
         if self._stopping:
             segment.failed(Status.RETRY, "shutting_down")
-            return receipt
-        (self._topics.get(topic) or self._known(topic)).append(segment)
-        if deadline is not None and not receipt.answered:
-            self._deadlines.add(deadline, receipt)
+        elif overflow:
+            self._spill(known, segment)
+        else:
+            known.append(segment)
+            if deadline is not None and not receipt.answered:
+                self._deadlines.add(deadline, receipt)
         return receipt
+
+    def refuses(self, topic: str) -> bool:
+        """See `ingest.producer.Producer.refuses`."""
+        del topic  # Kafka is away for all of them
+        overflow = self._overflow
+        return overflow is not None and self.connected is False and not overflow.has_room
+
+    def replay(self, topic: str, segment: Segment) -> None:
+        """Write records that the overflow gives back: tried until Kafka acks or refuses them."""
+        segment.patient = segment.replayed = True
+        segment.since = self._loop.time()
+        segment.topic = known = self._topics.get(topic) or self._known(topic)
+        segment.receipt.parts.append(segment)
+        if self._stopping:
+            segment.failed(Status.RETRY, "shutting_down")
+        else:
+            known.append(segment)
+
+    def is_troubled(self, topic: str) -> bool:
+        """Whether Kafka does not take records of ``topic`` as it should."""
+        known = self._topics.get(topic)
+        return self.connected is not True if known is None else known.look(self._loop.time())
+
+    def _spill(self, topic: Topic, segment: Segment) -> None:
+        """Have the overflow keep records that there is no memory for."""
+        overflow = self._overflow
+        if overflow is None or overflow.is_swamped or not topic.spill(segment):
+            segment.failed(Status.RETRY, "no_room")
+
+    @staticmethod
+    def _divert(receipt: Receipt) -> None:
+        """The deadline is near."""
+        for part in tuple(receipt.parts):
+            if isinstance(part, Segment) and part.waits:
+                part.topic.divert(part)
 
     # What writers tell.
 
@@ -203,7 +267,8 @@ class KafkaProducer:
         """A topic; one that is not followed (any more) is taken up for a while."""
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = Topic(name, self, self._partitioner)
+            topic = Topic(name, self, self._partitioner, self._overflow)
+            self._topics[name] = topic
             self._leaving[name] = self._loop.time()
             self._trouble.set()
         return topic
@@ -226,7 +291,12 @@ class KafkaProducer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self._deadlines.sweep(self._loop.time())
+            now = self._loop.time()
+            self._deadlines.sweep(now)
+            if self._overflow is not None:
+                for topic in self._topics.values():
+                    if topic.look(now):
+                        topic.relieve(patient_only=True)
 
     async def _supervise(self) -> None:
         """Keep a working client: connect, prepare topics, probe, start anew when all is silent."""

@@ -83,8 +83,23 @@ PRODUCE_SECONDS = Histogram(
 )
 LATE_ACKS = Counter(
     "ingest_late_acks",
-    "Events that Kafka acked after their request had been answered 'unknown'.",
+    "Events that Kafka acked after they had been answered 'unknown' or 'spooled'.",
     ["topic"],
+    registry=REGISTRY,
+)
+SPOOL_REPLAYED = Counter(
+    "ingest_spool_replayed",
+    "Events that left the spool: acked (in Kafka), late (Kafka acked them after they had been "
+    "spooled), rejected (Kafka refused them: dead letters), lost (no copy of a refused one could "
+    "be kept).",
+    ["topic", "outcome"],
+    registry=REGISTRY,
+)
+SPOOL_DAMAGED = Counter(
+    "ingest_spool_damaged",
+    "What of the spool could not be read any more, and was set aside: files, batches, events (as "
+    "far as known).",
+    ["kind"],
     registry=REGISTRY,
 )
 CONNECTIONS_REFUSED = Counter(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from structlog import get_logger
 
 from ingest import metrics
-from ingest.accumulator import PartitionQueue, Segment, cut
+from ingest.accumulator import PartitionQueue, Segment, cut, first_since
+from ingest.cancelling import cancel
 from ingest.kafka_client import CERTAIN, INVALID_RECORD, NOT_READY, KafkaClient, Verdict, verdict_on
 from ingest.receipt import Status
 
@@ -44,6 +45,7 @@ class Link(Protocol):
     """What a writer needs from the producer that it belongs to."""
 
     client: KafkaClient | None
+    connected: bool | None
     linger_seconds: float
 
     def succeeded(self) -> None:
@@ -78,6 +80,9 @@ class Topic(Protocol):
     def learn(self, refused: Segment) -> None:
         """Kafka finds this one record invalid."""
 
+    def attempted(self, *, failed: bool) -> None:
+        """An attempt to write has ended."""
+
     def give_up(self, problem: str) -> None:
         """The topic cannot be used, for the reason ``problem``."""
 
@@ -86,10 +91,16 @@ class Topic(Protocol):
 
 
 class PartitionWriter:
-    """Queues records for one partition and writes them in order."""
+    """Queues records for one partition and writes them in order.
+
+    Attributes:
+        failing: its last attempt failed, and it tries again.
+        attempt_since: when the attempt that is under way began, monotonic; None between attempts.
+    """
 
     def __init__(self, link: Link, topic: Topic, number: int) -> None:
         self.number = number
+        self.attempt_since: float | None = None
         self.failing = False
         self.queue = PartitionQueue()
         self._link = link
@@ -109,13 +120,19 @@ class PartitionWriter:
         """What is queued or being written."""
         for piece in self._pieces:
             yield from piece
-        yield from self.queue.segments
+        yield from self.queue
+
+    def waiting_since(self) -> Iterator[float]:
+        """When the oldest was submitted, of each piece and of the queue."""
+        self.queue.discard_done()
+        for piece in self._pieces:
+            yield from first_since(piece)
+        yield from first_since(self.queue)
 
     async def stop(self) -> list[Segment]:
         """Stop writing; what was left, oldest first, is the caller's."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        left = [segment for segment in self.open_segments() if not segment.done]
+        await cancel([self._task])
+        left = [segment for segment in self.open_segments() if segment.waits]
         self._pieces = []
         self.queue = PartitionQueue()
         return left
@@ -152,10 +169,15 @@ class PartitionWriter:
         """Write one batch, however many attempts it takes; the error when it was refused."""
         attempt = 0
         while segments:
-            error = await self._attempt(segments)
+            self.attempt_since = self._loop.time()
+            try:
+                error = await self._attempt(segments)
+            finally:
+                self.attempt_since = None
             if error is None:
                 break
             verdict = verdict_on(error)
+            self._topic.attempted(failed=verdict is not Verdict.REFUSED)
             if verdict is Verdict.REFUSED:
                 self.failing = False
                 return error
@@ -198,6 +220,7 @@ class PartitionWriter:
         metrics.PRODUCE_SECONDS.labels(self._topic.name).observe(perf_counter() - begun)
         self._link.succeeded()
         self._acked(segments, offset)
+        self._topic.attempted(failed=False)
         return None
 
     def _acked(self, segments: list[Segment], offset: int) -> None:

@@ -30,6 +30,7 @@ class Producer(Protocol):
         headers_each: list[list[Header]] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
+        overflow: bool = False,
     ) -> Receipt:
         """Take a batch; never blocks, never raises for Kafka's troubles.
 
@@ -45,6 +46,8 @@ class Producer(Protocol):
                 was never handed over is withdrawn (``RETRY``), and the rest is ``UNKNOWN``. None:
                 tried until acked or refused for good.
             on_settled: called once when none of the batch's bytes are held any more.
+            overflow: there is no memory for more: into the spool with it, or back at once where
+                there is none, or none with room (``RETRY`` with the code ``no_room``).
         """
         ...
 
@@ -61,7 +64,15 @@ class Producer(Protocol):
         Returns:
             For each record ``""`` when it would be written, else the code that it would get:
             ``event_too_large`` or ``refused_by_kafka`` by the limits of ``topic`` as they are
-            known, ``topic_unavailable``, ``kafka_unavailable`` when there is no connection.
+            known, ``topic_unavailable``, ``kafka_unavailable`` when there is no connection,
+            ``spooled`` where it would go to the spool.
+        """
+        ...
+
+    def refuses(self, topic: str) -> bool:
+        """Whether it is of no use to submit something for ``topic`` now.
+
+        Kafka is away and the spool has no room. Without a spool there is always hope.
         """
         ...
 

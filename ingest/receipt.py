@@ -24,6 +24,8 @@ class Status(enum.Enum):
 
     ACKED = "acked"
     """In Kafka, written with ``acks=all``."""
+    SPOOLED = "spooled"
+    """In the durable spool of this machine, on its way to Kafka."""
     REFUSED = "refused"
     """Can never be written; the same bytes will always fail."""
     RETRY = "retry"

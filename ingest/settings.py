@@ -7,9 +7,11 @@ ignored.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import (
@@ -36,6 +38,8 @@ ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 """As browsers write it: in small letters, without a path (RFC 6454, section 6.1)."""
 EVERY_ADDRESS = ("0.0.0.0", "::")
 """IPv4's and IPv6's; the latter takes IPv4 as well."""
+LEAST_SPOOL_BYTES = 16 << 20
+"""Less is filled by a few batches, and files have to be large to be worth it."""
 SASL_KEYS = ("sasl_mechanism", "sasl_username", "sasl_password")
 SSL_KEYS = ("ssl_ca_file", "ssl_cert_file", "ssl_key_file")
 
@@ -297,11 +301,11 @@ class DeadLetterSettings(Settings):
 class SpoolSettings(Settings):
     """The section [spool]."""
 
-    mode: Annotated[Literal["off", "auto"], NotYet] = "off"
-    path: Annotated[str, Folder, NotYet] = "/var/lib/ingest/spool"
-    max_bytes: Annotated[PositiveInt, NotYet] = 10_737_418_240
-    min_free_bytes: Annotated[int, Field(ge=0), NotYet] = 1_073_741_824
-    after_seconds: Annotated[PositiveFloat, NotYet] = 3.0
+    mode: Literal["off", "auto"] = "off"
+    path: Annotated[str, Folder] = "/var/lib/ingest/spool"
+    max_bytes: PositiveInt = 10_737_418_240
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1_073_741_824
+    after_seconds: PositiveFloat = 3.0
 
 
 class SharedSettings(Settings):
@@ -333,6 +337,7 @@ class SharedSettings(Settings):
         """What is fine by itself but not together."""
         yield from _kafka(self.kafka)
         yield from _limits(self)
+        yield from _spool(self)
         yield from _digests(self.auth)
         if not self.sources:
             yield Conflict(("sources",), "no source is configured: add [sources.NAME]")
@@ -386,6 +391,32 @@ def _limits(settings: SharedSettings) -> Iterator[Conflict]:
         if getattr(limits, small) > getattr(limits, large):
             text = f"must not exceed {large}: no such {what} could be taken"
             yield Conflict(("limits", small), text, (("limits", large),))
+
+
+def _spool(settings: SharedSettings) -> Iterator[Conflict]:
+    spool, ack_seconds = settings.spool, settings.limits.ack_seconds
+    if spool.mode == "off":
+        return
+    mode = ("spool", "mode")
+    if spool.after_seconds >= ack_seconds:
+        text = f"must be smaller than limits.ack_seconds ({ack_seconds:g})"
+        yield Conflict(("spool", "after_seconds"), text, (mode, ("limits", "ack_seconds")))
+    if spool.max_bytes < LEAST_SPOOL_BYTES:
+        text = f"must be at least {LEAST_SPOOL_BYTES} (16 MiB)"
+        yield Conflict(("spool", "max_bytes"), text, (mode,))
+    if trouble := _not_writable(spool.path):
+        yield Conflict(("spool", "path"), trouble, (mode,))
+
+
+def _not_writable(folder: str) -> str:
+    """Why nothing could be written to ``folder``, which may be made later; empty when it could."""
+    path = Path(folder)
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"may not write to the folder {there}"
+    return ""
 
 
 def _digests(auth: AuthSettings) -> Iterator[Conflict]:

@@ -5,6 +5,7 @@ Pure: the clock comes in as an argument.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,29 @@ PROBLEM_LENGTH = 200
 """How much is said of a problem where one line must do."""
 
 
+class SpoolStatus(msgspec.Struct, frozen=True):
+    """The spool of one worker.
+
+    Attributes:
+        events: waiting in it, by topic.
+        bytes: what it occupies on its disk.
+        oldest_seconds: since the oldest of its events was written to it; 0 while it is empty.
+        room: whether it takes more.
+        problem: why its disk is not trusted just now; empty when it is.
+    """
+
+    events: dict[str, int] = {}
+    bytes: int = 0
+    oldest_seconds: float = 0.0
+    room: bool = True
+    problem: str = ""
+
+    @property
+    def takes(self) -> bool:
+        """Whether events can go there now."""
+        return self.room and not self.problem
+
+
 class WorkerStatus(msgspec.Struct, frozen=True):
     """One report of one worker.
 
@@ -31,6 +55,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
         kafka_up: whether Kafka answered lately.
         inflight_bytes: bytes accepted but not yet acked.
         connections: listener -> open connections.
+        spool: how its spool is; None: it has none.
         config_version: which configuration it works with; see `ConfigStatus`.
         reload_failed: it could not take the one it was given last.
         cut_off: with the last report of a drained worker: requests that got no answer; else None.
@@ -42,9 +67,34 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     kafka_up: bool = False
     inflight_bytes: int = 0
     connections: dict[str, int] = {}
+    spool: SpoolStatus | None = None
     config_version: int = 0
     reload_failed: bool = False
     cut_off: int | None = None
+
+
+def reasons_of(*, connected: bool | None, spool: SpoolStatus | None) -> list[str]:
+    """Why a worker cannot take data now; empty when Kafka or its spool can.
+
+    Args:
+        connected: whether Kafka answers; None: that was not tried yet.
+        spool: how the spool is; None: there is none.
+    """
+    if connected or (spool is not None and spool.takes):
+        return []
+    reasons = ["kafka_unreachable" if connected is False else "starting"]
+    if spool is not None:
+        reasons.append("spool_failed" if spool.problem else "spool_full")
+    return reasons
+
+
+def degraded_by(*, connected: bool | None, spool: SpoolStatus | None) -> dict[str, str]:
+    """What is wrong with a worker that can take data all the same; see `reasons_of`."""
+    if spool is None:
+        return {}
+    if not spool.takes:  # worth knowing before it is needed
+        return {"spool": spool.problem[:PROBLEM_LENGTH] or "full"}
+    return {"kafka": "unreachable: events go to the spool"} if connected is False else {}
 
 
 class ConfigStatus(msgspec.Struct, frozen=True):
@@ -67,8 +117,9 @@ class Readiness(msgspec.Struct, frozen=True):
     Attributes:
         ready: at least one worker can.
         reasons: why not.
-        degraded: what is wrong all the same, such as a topic that cannot be used, or a
-            ``configuration`` that could not be reloaded.
+        degraded: what is wrong all the same, such as a topic that cannot be used, a
+            ``configuration`` that could not be reloaded, ``kafka`` that is away while a spool takes
+            its place, or a ``spool`` that could not take anything.
     """
 
     ready: bool
@@ -170,6 +221,7 @@ def summary(
         },
         "inflight_bytes": sum(report.inflight_bytes for report in reports),
         **(about or {}),
+        **_spool(seats, about or {}),
         "connections": connections(reports),
         "workers": [
             {
@@ -180,6 +232,29 @@ def summary(
             for seat in seats
         ],
     }
+
+
+def _spool(seats: Sequence[Seat], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The member ``spool`` of ``/status``: all workers together; none where no worker has one."""
+    found = [
+        (seat.slot, seat.status.spool)
+        for seat in seats
+        if seat.status is not None and seat.status.spool is not None
+    ]
+    if not found:
+        return {}
+    spools = [spool for _, spool in found]
+    events: Counter[str] = Counter()
+    for spool in spools:
+        events.update(spool.events)
+    together = {
+        "bytes": sum(spool.bytes for spool in spools),
+        "events": dict(sorted(events.items())),
+        "oldest_seconds": max(spool.oldest_seconds for spool in spools),
+        "room": all(spool.room for spool in spools),
+        "problems": [f"worker {slot}: {spool.problem}" for slot, spool in found if spool.problem],
+    }
+    return {"spool": {**about.get("spool", {}), **together}}
 
 
 def kafka_up(reports: Sequence[WorkerStatus]) -> bool:
@@ -229,6 +304,28 @@ def _of_workers(reports: Sequence[WorkerStatus]) -> Iterator[Metric]:
     for listener, count in connections(reports).items():
         family.add_metric([listener], count)
     yield family
+    yield from _of_spools([report.spool for report in reports if report.spool is not None])
+
+
+def _of_spools(spools: Sequence[SpoolStatus]) -> Iterator[Metric]:
+    if not spools:
+        return
+    yield GaugeMetricFamily(
+        "ingest_spool_bytes",
+        "What the spool occupies on its disk, all workers together.",
+        value=sum(spool.bytes for spool in spools),
+    )
+    yield GaugeMetricFamily(
+        "ingest_spool_events",
+        "Events in the spool, on their way to Kafka, all workers together.",
+        value=sum(sum(spool.events.values()) for spool in spools),
+    )
+    yield GaugeMetricFamily(
+        "ingest_spool_oldest_seconds",
+        "Seconds since the oldest event in the spool was written to it, of all workers; 0 while it "
+        "is empty.",
+        value=max(spool.oldest_seconds for spool in spools),
+    )
 
 
 def _of_configuration(seats: Sequence[Seat], config: ConfigStatus) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from structlog import get_logger
 
-from ingest.accumulator import BATCH_OVERHEAD_BYTES, PartitionQueue, Segment
+from ingest.accumulator import BATCH_OVERHEAD_BYTES, PartitionQueue, Segment, first_since
 from ingest.kafka_topics import TopicLimits
 from ingest.partition_writer import BATCH_BYTES, Link, PartitionWriter
 from ingest.receipt import Status
@@ -17,23 +17,40 @@ from ingest.receipt import Status
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ingest.overflow import Overflow
     from ingest.partitioner import Partitioner
 
 log = get_logger(__name__)
 
 PROBLEM_SECONDS = 5.0
 """How long a topic that Kafka refused rests before it is tried again."""
+FORGIVE_SECONDS = 1.0
+"""How long a failed attempt counts when nobody tries again: somebody must, to see whether it works.
+"""
 
 
 class Topic:
     """Takes segments for a topic, and hands them to the writers of its partitions.
 
-    ``problem`` is the reason why the topic cannot be used, or empty. Only its own sources suffer.
+    Args:
+        name: of the topic.
+        link: the producer that it belongs to.
+        partitioner: chooses partitions by keys.
+        overflow: takes what Kafka does not take in time; None: nothing does.
+
+    Attributes:
+        problem: why the topic cannot be used, or empty. Only its own sources suffer.
+        troubled: whether what is new goes to the overflow, by what was seen last; see `look`.
     """
 
-    def __init__(self, name: str, link: Link, partitioner: Partitioner) -> None:
+    def __init__(
+        self, name: str, link: Link, partitioner: Partitioner, overflow: Overflow | None = None
+    ) -> None:
         self.name = name
         self.problem = ""
+        self.troubled = False
+        self._overflow = overflow
+        self._failed_at: float | None = None  # the last attempt, if that failed
         self.limits = TopicLimits()
         self.writers: list[PartitionWriter] = []
         self._link = link
@@ -50,30 +67,125 @@ class Topic:
     @property
     def pending(self) -> bool:
         """Whether anything waits or is being written."""
-        return any(True for _ in self.open_segments())
+        return any(not segment.done for segment in self.open_segments())
 
     def open_segments(self) -> Iterator[Segment]:
         """What waits or is being written."""
-        yield from self._parked.segments
+        yield from self._parked
         for writer in self.writers:
             yield from writer.open_segments()
 
+    def _queues(self) -> list[PartitionQueue]:
+        return [self._parked, *(writer.queue for writer in self.writers)]
+
     def append(self, segment: Segment) -> None:
         """Take ``segment``: refuse what the topic cannot take, queue the rest."""
+        if self.writers and not self.problem:
+            good = self._refuse_hopeless(segment)
+            if good is None:
+                return
+            segment = good
+        if not (self.troubled and self.divert(segment)):
+            self._queue(segment)
+
+    def _queue(self, segment: Segment) -> None:
+        """Have ``segment`` written as soon as that is possible."""
         if self.problem:
             self.refuse(segment)
         elif not self.writers:
             self._parked.append(segment)
-        elif (good := self._refuse_hopeless(segment)) is not None:
-            self._distribute(good)
+        else:
+            self._distribute(segment)
 
     def refuse(self, segment: Segment) -> None:
         """The topic cannot be used: what has no deadline waits until it can."""
-        if segment.patient and not segment.done:
+        if segment.waits and self.divert(segment):
+            return
+        if segment.patient and segment.waits:
             self._parked.append(segment)
         else:
             status = Status.UNKNOWN if segment.handed_over else Status.RETRY
             segment.failed(status, "topic_unavailable")
+
+    # What becomes of records while Kafka does not take them.
+
+    def divert(self, segment: Segment) -> bool:
+        """Have the overflow keep ``segment``, if it can; whether it does."""
+        overflow = self._overflow
+        if overflow is None or segment.replayed or not overflow.has_room:
+            return False
+        overflow.keep(segment, self._take_back)
+        return True
+
+    @property
+    def diverts(self) -> bool:
+        """Whether something that was submitted now would go to the overflow."""
+        overflow = self._overflow
+        return overflow is not None and overflow.has_room and self.look(monotonic())
+
+    def spill(self, segment: Segment) -> bool:
+        """Have the overflow keep ``segment``, or nobody; whether it may do so."""
+        overflow = self._overflow
+        if overflow is None or not overflow.has_room:
+            return False
+        overflow.keep(segment, _give_back)
+        return True
+
+    def relieve(self, *, patient_only: bool = False) -> None:
+        """Have the overflow keep what waits, or what of it has no deadline."""
+        for segment in list(self.open_segments()):
+            if not segment.waits or segment.replayed or (patient_only and not segment.patient):
+                continue
+            if not self.divert(segment):
+                break
+        for queue in self._queues():
+            queue.forget_withdrawn()
+
+    def attempted(self, *, failed: bool) -> None:
+        """An attempt to write has ended."""
+        if failed:
+            self._failed_at = monotonic()
+            self.troubled = True
+        elif self.troubled:
+            self._failed_at = None
+            self.look(monotonic())
+
+    def look(self, now: float) -> bool:
+        """Whether Kafka does not take records as it should: see `Overflow.after_seconds`."""
+        if self._overflow is None:
+            return False
+        before = now - self._overflow.after_seconds
+        self.troubled = (
+            bool(self.problem)
+            or self._link.connected is False
+            or self._failed_lately(now)
+            or any(since < before for since in self._waiting_since())
+        )
+        return self.troubled
+
+    def _failed_lately(self, now: float) -> bool:
+        """Whether the last attempt failed, and is followed by another or was just now."""
+        if self._failed_at is None:
+            return False
+        if now - self._failed_at > FORGIVE_SECONDS and not self.pending:
+            self._failed_at = None
+        return self._failed_at is not None
+
+    def _waiting_since(self) -> Iterator[float]:
+        """Since when the oldest waits, in each queue; an attempt counts also once it is copied."""
+        self._parked.discard_done()
+        yield from first_since(self._parked)
+        for writer in self.writers:
+            if writer.attempt_since is not None:
+                yield writer.attempt_since
+            yield from writer.waiting_since()
+
+    def _take_back(self, segment: Segment) -> None:
+        """There is no copy of ``segment``: it waits for Kafka again."""
+        if segment.in_flight:
+            segment.copy = None
+        else:
+            self._queue(segment.afresh())
 
     def _distribute(self, segment: Segment) -> None:
         if segment.keys is None:
@@ -171,8 +283,7 @@ class Topic:
             log.error("topic_unavailable", topic=self.name, reason=problem)
         self.problem = problem
         self._rest_until = monotonic() + rest_seconds
-        queues = [self._parked, *(writer.queue for writer in self.writers)]
-        for segment in [each for queue in queues for each in queue.take_all()]:
+        for segment in [each for queue in self._queues() for each in queue.take_all()]:
             self.refuse(segment)
 
     async def usable(self, limits: TopicLimits, count: int) -> None:
@@ -206,3 +317,9 @@ class Topic:
             left += await writer.stop()
         for segment in left:
             segment.expire()
+
+
+def _give_back(segment: Segment) -> None:
+    """There is no copy of ``segment``, and no memory for it either."""
+    segment.copy = None
+    segment.failed(Status.UNKNOWN if segment.handed_over else Status.RETRY, "no_room")

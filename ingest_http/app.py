@@ -241,6 +241,8 @@ class App:
 
     async def _take(self, visit: Visit, road: Road, asked: Asked, length: int | None) -> Reply:
         request = visit.request
+        if self._publisher.refuses(road):
+            raise Problem("kafka_unavailable", "Kafka is away, and the spool is full")
         holder = self._holder(visit)
         lease = self._bodies.reserve(length, holder)
         try:

@@ -34,7 +34,7 @@ OPTIONAL = {
     "X-Request-Id": "echoed in the answer: up to 128 letters, digits, '.', '_' and '-'",
     "traceparent": "becomes an attribute of every event (W3C Trace Context)",
     "?dry_run=1": "answers what would happen; nothing is produced or counted",
-    "?results=all": "lists every event with its topic, partition and offset",
+    "?results=all": "lists every event, with topic, partition and offset of those in Kafka",
 }
 """What a request may bring: name -> what it is good for."""
 CREDENTIALS = {

@@ -6,13 +6,12 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from ingest.dead_letter import DeadLetters
 from ingest.inflight import Budget
-from ingest.kafka_producer import KafkaProducer
-from ingest.status import WorkerStatus
+from ingest.outlet import Outlet
+from ingest.status import WorkerStatus, degraded_by, reasons_of
 from ingest_http.app import App
 from ingest_http.door import Door
-from ingest_http.publish import Publisher
+from ingest_http.publish import SERVICE, Publisher
 from ingest_http.rules import Rules, compiled
 from ingest_http.tls import http_context
 
@@ -35,19 +34,18 @@ class HttpFront:
     """
 
     def __init__(self, config: HttpConfig) -> None:
-        letters = config.dead_letter
         self._loop = asyncio.get_running_loop()
         self._budget = Budget(config.limits.inflight_bytes)
-        self._producer = KafkaProducer(config.kafka, config.topics, config.topics_written())
-        keep = DeadLetters(self._producer, letters.topic) if letters.mode == "on" else None
-        publisher = Publisher(self._producer, keep)
+        self._outlet = Outlet(config, SERVICE, config.topics_written())
+        self._producer = self._outlet.producer
+        publisher = Publisher(self._producer, self._outlet.dead_letters)
         rules = Rules(config, compiled(config), self._budget)
         self._app = App(config, rules, publisher, self._budget)
         self._door = Door(self._app.handle, config.http, config.limits, _context(config))
 
     async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Connect to Kafka behind the scenes, and serve."""
-        self._producer.start()
+        await self._outlet.open()
         self._door.open(sockets["http"])
 
     async def reload(self, config: HttpConfig) -> None:
@@ -61,13 +59,13 @@ class HttpFront:
 
     def status(self) -> WorkerStatus:
         """How it is just now."""
-        connected = self._producer.connected
-        reasons = [] if connected else ["kafka_unreachable" if connected is False else "starting"]
+        connected, spool = self._producer.connected, self._outlet.spool_status
         return WorkerStatus(
             pid=os.getpid(),
-            reasons=reasons,
-            degraded=self._producer.problems,
+            reasons=reasons_of(connected=connected, spool=spool),
+            degraded=self._producer.problems | degraded_by(connected=connected, spool=spool),
             kafka_up=bool(connected),
+            spool=spool,
             inflight_bytes=self._budget.used_bytes,
             connections={"http": len(self._door)},
         )
@@ -79,9 +77,16 @@ class HttpFront:
     async def close(self, deadline: float) -> int:
         """Accept who is in the queue, close the listeners, answer everybody, flush."""
         await self._door.close()
+        relieving = self._loop.create_task(self._relieve(deadline - 2 * FLUSH_SECONDS))
         cut_off = await self._door.finish(deadline)
-        await self._producer.stop(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
+        relieving.cancel()
+        await self._outlet.close(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
         return cut_off
+
+    async def _relieve(self, when: float) -> None:
+        """Have the spool take, in time to tell its clients, what Kafka has not taken until then."""
+        await asyncio.sleep(when - self._loop.time())
+        await self._producer.relieve(FLUSH_SECONDS)
 
 
 def _context(config: HttpConfig) -> SSLContext | None:

@@ -1,4 +1,4 @@
-"""A batch of events -> Kafka -> the fate of each event, within the one deadline of a request."""
+"""A batch of events -> Kafka or the spool -> the fate of each, by the one deadline of a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ingest.envelope import (
 from ingest.receipt import Run, Status
 from ingest_http.batch import Batch, Reject, Splitter
 from ingest_http.cors import Origins
-from ingest_http.results import SCHEMA_MISMATCH, Results
+from ingest_http.results import LISTED, SCHEMA_MISMATCH, Results
 from ingest_http.validation import mismatches
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ ENVELOPE_BYTES = 200
 SEAL_EVENTS = 1000
 """So many events are worked on before others get their turn on the event loop."""
 HEADERS = [CONTENT_TYPE]
+SPOOLED = "spooled"
+FINAL = frozenset({Status.ACKED, Status.SPOOLED, Status.REFUSED})
+"""The fates of a dead letter after which its event need not be sent again."""
 _REFUSALS = {
     "event_too_large": "larger than its topic takes",
     "refused_by_kafka": "Kafka refused the record",
@@ -69,6 +72,7 @@ class Road:
         self.received = metrics.adder(metrics.EVENTS_RECEIVED.labels(SERVICE, name))
         self.received_bytes = metrics.adder(metrics.RECEIVED_BYTES.labels(SERVICE, name))
         self.acked = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "acked"))
+        self.spooled = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "spooled"))
         self.rejected = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "rejected"))
         self.failed = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "failed"))
 
@@ -146,6 +150,10 @@ class Publisher:
             _account(road, count, results)
         return results
 
+    def refuses(self, road: Road) -> bool:
+        """Whether it is of no use to read a request for ``road`` now: Kafka away, spool full."""
+        return self._producer.refuses(road.source.topic)
+
     async def preview(self, road: Road, batch: Batch, ticket: Ticket) -> Results:
         """What `publish` would tell now; nothing is written and nothing counted."""
         results = Results()
@@ -189,6 +197,10 @@ class Publisher:
                 results.lost += 1
                 more["kept"] = False
             results.add(index, id_of(value), "rejected", **more)
+        elif code == SPOOLED:
+            results.accepted += 1
+            results.spooled += 1
+            results.add(index, id_of(value), SPOOLED)
         else:
             results.retry += 1
             results.add(index, id_of(value), "retry", code=code)
@@ -271,6 +283,8 @@ class Publisher:
                     own = listed.get(position)
                     if own is not None:
                         results.add(indices[position], own, "ok", **place, offset=offset)
+        elif run.status is Status.SPOOLED:
+            _tell_spooled(road, run, indices, listed, results)
         elif run.status is not Status.REFUSED:
             status = run.status.value
             setattr(results, status, getattr(results, status) + len(run.indices))
@@ -305,7 +319,7 @@ class Publisher:
         for reject, fate in zip(rejects, fates, strict=True):
             event = _reject_id(reject, ticket.received)
             more: dict[str, Any] = {"code": reject.code, "detail": reject.detail}
-            if fate not in {Status.ACKED, Status.REFUSED}:
+            if fate not in FINAL:
                 results.retry += 1
                 results.add(reject.index, event, "retry", code="kafka_unavailable")
                 continue
@@ -313,6 +327,8 @@ class Publisher:
             if fate is Status.REFUSED:
                 results.lost += 1
                 more["kept"] = False
+            elif fate is Status.SPOOLED:
+                results.letters_spooled += 1
             results.add(reject.index, event, "rejected", **more)
 
 
@@ -378,6 +394,23 @@ def _to_list(
     return {at: id_of(values[at]) for at, index in enumerate(indices) if index in warned}
 
 
+def _tell_spooled(
+    road: Road, run: Run, indices: Sequence[int], listed: Mapping[int, str], results: Results
+) -> None:
+    """No more of them are looked at than an answer lists."""
+    count = len(run.indices)
+    results.accepted += count
+    results.spooled += count
+    most = count if len(listed) == len(indices) else LISTED
+    results.unlisted += max(0, count - most)
+    for position, value in islice(zip(run.indices, run.values, strict=True), most):
+        own = listed.get(position)
+        if own is None:
+            results.add(indices[position], id_of(value), SPOOLED)
+        else:
+            results.add(indices[position], own, SPOOLED, topic=road.source.topic)
+
+
 def _refused(runs: Sequence[Run], indices: Sequence[int]) -> Iterator[Reject]:
     """The events that Kafka, or the limits of their topic, refused."""
     for run in runs:
@@ -396,8 +429,10 @@ def _reject_id(reject: Reject, received: Received) -> str:
 def _account(road: Road, count: int, results: Results) -> None:
     """Book every event of the request under exactly one outcome."""
     failed = count - results.accepted - results.rejected
-    if results.accepted:
-        road.acked(results.accepted)
+    if results.accepted != results.spooled:
+        road.acked(results.accepted - results.spooled)
+    if results.spooled:
+        road.spooled(results.spooled)
     if results.rejected:
         road.rejected(results.rejected)
     if failed:

@@ -24,11 +24,13 @@ class Results(msgspec.Struct):
     """Collects the fates of the events of one request.
 
     Attributes:
-        accepted, spooled, rejected, retry, unknown: counts of events.
+        accepted, spooled, rejected, retry, unknown: counts of events; accepted includes spooled.
         lost: rejected events of which no copy could be kept.
         codes: reject code -> how many events.
         warnings: index -> why the event does not match the schema; produced all the same.
         entries: (index, what the answer says of the event).
+        letters_spooled: rejected events whose copy is only in the spool.
+        unlisted: spooled events that are not among the entries: the answer lists enough of them.
     """
 
     accepted: int = 0
@@ -40,6 +42,8 @@ class Results(msgspec.Struct):
     codes: dict[str, int] = {}
     warnings: dict[int, str] = {}
     entries: list[tuple[int, dict[str, Any]]] = []
+    letters_spooled: int = 0
+    unlisted: int = 0
 
     def add(self, index: int, event_id: str, status: str, **more: Any) -> None:
         """List one event."""
@@ -62,7 +66,7 @@ class Results(msgspec.Struct):
             return 503
         if self.rejected and not self.accepted:
             return 422
-        if self.spooled:
+        if self.spooled or self.letters_spooled:
             return 202
         return 207 if self.lost else 200
 
@@ -100,4 +104,4 @@ class Results(msgspec.Struct):
             elif room:
                 room -= 1
                 listed.append(entry)
-        return listed, len(listed) < len(entries)
+        return listed, len(listed) < len(entries) + self.unlisted

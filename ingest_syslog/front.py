@@ -7,14 +7,13 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ingest.dead_letter import DeadLetters
-from ingest.kafka_producer import KafkaProducer
+from ingest.outlet import Outlet
 from ingest.reception import Receptions
-from ingest.status import WorkerStatus
+from ingest.status import WorkerStatus, degraded_by, reasons_of
 from ingest_syslog.intake import Intake, Routes
 from ingest_syslog.listener import DatagramListener, StreamListener, context_of
 from ingest_syslog.pressure import Pressure
-from ingest_syslog.publish import Publisher, Road
+from ingest_syslog.publish import SERVICE, Publisher, Road
 from ingest_syslog.rules import Rules, When, facility_number, severity_number
 from ingest_syslog.translate import Translator
 from ingest_syslog.turns import Turns
@@ -38,13 +37,14 @@ class SyslogFront:
     """
 
     def __init__(self, config: SyslogConfig) -> None:
-        letters = config.dead_letter
         self._loop = asyncio.get_running_loop()
         self._pressure = Pressure(config.limits.inflight_bytes)
         self._turns = Turns()
-        self._producer = KafkaProducer(config.kafka, config.topics, config.topics_written())
-        keep = DeadLetters(self._producer, letters.topic) if letters.mode == "on" else None
-        self._publisher = Publisher(self._producer, keep, self._pressure)
+        self._spills = config.spool.mode != "off"
+        self._outlet = Outlet(config, SERVICE, config.topics_written())
+        self._producer = self._outlet.producer
+        letters = self._outlet.dead_letters
+        self._publisher = Publisher(self._producer, letters, self._pressure)
         self._roads: dict[str, Road] = {}
         translator, receptions = Translator(), Receptions()
         routes = self._routes(config)
@@ -57,7 +57,7 @@ class SyslogFront:
     def _listener(self, settings: ListenerSettings) -> StreamListener | DatagramListener:
         intake = self._intakes[settings.name]
         if settings.protocol == "udp":
-            return DatagramListener(settings, intake, self._pressure)
+            return DatagramListener(settings, intake, self._pressure, spills=self._spills)
         return StreamListener(settings, intake, self._pressure, self._turns)
 
     def _routes(self, config: SyslogConfig) -> dict[str, Routes]:
@@ -74,7 +74,7 @@ class SyslogFront:
 
     async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Connect to Kafka behind the scenes, and take messages."""
-        self._producer.start()
+        await self._outlet.open()
         for name, listener in self._listeners.items():
             listener.open(sockets[name])
 
@@ -90,13 +90,13 @@ class SyslogFront:
 
     def status(self) -> WorkerStatus:
         """How it is just now."""
-        connected = self._producer.connected
-        reasons = [] if connected else ["kafka_unreachable" if connected is False else "starting"]
+        connected, spool = self._producer.connected, self._outlet.spool_status
         return WorkerStatus(
             pid=os.getpid(),
-            reasons=reasons,
-            degraded=self._producer.problems,
+            reasons=reasons_of(connected=connected, spool=spool),
+            degraded=self._producer.problems | degraded_by(connected=connected, spool=spool),
             kafka_up=bool(connected),
+            spool=spool,
             inflight_bytes=self._pressure.budget.used_bytes,
             connections={
                 name: len(listener)
@@ -124,10 +124,11 @@ class SyslogFront:
             async with asyncio.timeout_at(deadline - flush_seconds):
                 while self._publisher.open:
                     await asyncio.sleep(0.01)
+        await self._producer.relieve(flush_seconds)
         for listener in self._listeners.values():
             listener.finish()
         await asyncio.gather(*(each.abort(flush_seconds) for each in self._listeners.values()))
-        await self._producer.stop(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
+        await self._outlet.close(max(0.0, min(FLUSH_SECONDS, deadline - self._loop.time())))
         return self._publisher.dropped
 
 

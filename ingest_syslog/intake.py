@@ -165,10 +165,9 @@ class Intake:
     ) -> None:
         road.received(len(values))
         road.received_bytes(sum(map(len, frames)))
-        if origin.reader is None and self.publisher.pressure.budget.exceeds_share(road.holder):
-            self._dropped(road, "backpressure", len(values))
-            return
-        self.publisher.publish(road, values, keys, received, origin, done)
+        budget = self.publisher.pressure.budget
+        overflow = origin.reader is None and budget.exceeds_share(road.holder)
+        self.publisher.publish(road, values, keys, received, origin, done, overflow=overflow)
 
     def _oversize(
         self, taken: Taken, origin: Origin, done: Countdown | None

@@ -211,19 +211,29 @@ class DatagramListener:
         settings: of the listener.
         intake: takes what is read.
         pressure: who must stop reading, and when.
+        spills: whether there is a spool, which takes what there is no memory for. Then it never
+            stops reading: the kernel would only drop what the spool has room for.
     """
 
     can_wait = False  # the kernel drops what it has no room for
 
-    def __init__(self, settings: ListenerSettings, intake: Intake, pressure: Pressure) -> None:
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        intake: Intake,
+        pressure: Pressure,
+        *,
+        spills: bool = False,
+    ) -> None:
         self.settings = settings
         self._intake = intake
         self._pressure = pressure
+        self._spills = spills
         self._allowed = None if settings.allow_from is None else Networks(settings.allow_from)
         self._readers: list[UdpListener] = []
         self._sockets: Sequence[socket.socket] = ()
         self._holds = 0
-        self._origin = Origin(settings.name, self)
+        self._origin = Origin(settings.name, None if spills else self)
 
     def __len__(self) -> int:
         return 0
@@ -236,7 +246,8 @@ class DatagramListener:
         self._sockets = sockets
         read = self.settings.frame_bytes + len(PADDING)  # which counts for nothing
         self._readers = [UdpListener(s, self._take, datagram_bytes=read) for s in sockets]
-        self._pressure.enter(self)
+        if not self._spills:
+            self._pressure.enter(self)
         for reader in self._readers:
             if not self._holds:
                 reader.resume()

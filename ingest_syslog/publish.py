@@ -1,7 +1,8 @@
-"""Messages -> Kafka -> one outcome for each, without a deadline: what is unacked is tried on."""
+"""Messages -> Kafka or the spool -> one outcome for each, without a deadline: it is tried on."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from structlog import get_logger
@@ -9,8 +10,9 @@ from structlog import get_logger
 from ingest import metrics
 from ingest.dead_letter import common_headers
 from ingest.envelope import CONTENT_TYPE
+from ingest.original import message_of
 from ingest.receipt import Status
-from ingest_syslog.seal import EVENT_TYPE, original_of, start_of
+from ingest_syslog.seal import EVENT_TYPE, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +29,9 @@ log = get_logger(__name__)
 
 SERVICE = "ingest-syslog"
 HEADERS = [CONTENT_TYPE]
+REASONS = {"no_room": "backpressure"}
+"""Code of what was neither written nor kept -> the reason for which it is dropped."""
+_SHUTTING_DOWN = "shutting_down"
 _DETAILS = {
     "event_too_large": "larger than its topic takes",
     "refused_by_kafka": "Kafka refused the record",
@@ -63,6 +68,7 @@ class Road:
         self.received = metrics.adder(metrics.EVENTS_RECEIVED.labels(SERVICE, name))
         self.received_bytes = metrics.adder(metrics.RECEIVED_BYTES.labels(SERVICE, name))
         self.acked = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "acked"))
+        self.spooled = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "spooled"))
         self.rejected = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "rejected"))
         self.failed = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "failed"))
         self.dropped = metrics.adder(metrics.EVENTS.labels(SERVICE, name, "dropped"))
@@ -122,7 +128,7 @@ class Publisher:
         self.dead_letters = dead_letters
         self.pressure = pressure
         self.open = 0  # deliveries that are not done
-        self.dropped = 0  # messages that nobody has, since the service ends
+        self.dropped = 0  # messages that nobody has, for want of time or by a defect
 
     def publish(
         self,
@@ -132,6 +138,8 @@ class Publisher:
         received: Received,
         origin: Origin,
         done: Countdown | None = None,
+        *,
+        overflow: bool = False,
     ) -> None:
         """Write records, and account for each of them by one outcome.
 
@@ -141,12 +149,15 @@ class Publisher:
             keys: the record keys.
             received: when they came.
             origin: what they came by.
-            done: is told when every one of them is in Kafka, as record or as dead letter.
+            done: is told when every one of them is durable, as record or as dead letter, in Kafka
+                or in the spool.
+            overflow: there is no memory for more: the spool takes them, or they are dropped.
         """
         delivery = Delivery(self, road, received, origin, done)
-        delivery.hold(2 * sum(map(len, values)))
-        if origin.reader is not None:
-            self.pressure.brought(origin.reader, road.holder)
+        if not overflow:  # which the spool alone holds, and bounds
+            delivery.hold(2 * sum(map(len, values)))
+            if origin.reader is not None:
+                self.pressure.brought(origin.reader, road.holder)
         try:
             receipt = self.producer.submit(
                 road.topic,
@@ -155,6 +166,7 @@ class Publisher:
                 keys=keys,
                 headers=HEADERS,
                 on_settled=delivery.settled,
+                overflow=overflow,
             )
         except Exception:  # its cause is told by the event loop
             delivery.fail(len(values))
@@ -240,15 +252,17 @@ class Delivery:
         rejects: list[Reject] = []
         lost = 0
         for run in runs:
+            count = len(run.indices)
             if run.status is Status.ACKED:
-                self._road.acked(len(run.indices))
+                self._road.acked(count)
+            elif run.status is Status.SPOOLED:
+                self._road.spooled(count)
             elif run.status is Status.REFUSED:
                 detail = _DETAILS.get(run.code, "")
-                rejects += (Reject(original_of(value), run.code, detail) for value in run.values)
+                rejects += (Reject(message_of(value), run.code, detail) for value in run.values)
             else:
-                lost += len(run.indices)
-        if lost:
-            self._lose(lost)
+                lost += count
+                self._lose(count, REASONS.get(run.code, _SHUTTING_DOWN))
         if rejects:
             self.bury(rejects, durable=not lost)
         else:
@@ -281,16 +295,14 @@ class Delivery:
 
     def buried(self, rejects: Sequence[Reject], receipt: Receipt, *, durable: bool) -> None:
         """The dead letters have their fate."""
-        refused = sum(len(r.indices) for r in receipt.runs if r.status is Status.REFUSED)
-        lost = (
-            receipt.count
-            - refused
-            - sum(len(r.indices) for r in receipt.runs if r.status is Status.ACKED)
-        )
-        if refused:
+        counts = Counter[Status]()
+        for run in receipt.runs:
+            counts[run.status] += len(run.indices)
+        if refused := counts[Status.REFUSED]:
             metrics.DEAD_LETTERS_LOST.labels(self._road.name).inc(refused)
+        lost = counts[Status.RETRY] + counts[Status.UNKNOWN]
         if lost:
-            self._lose(lost)
+            self._lose(lost, _SHUTTING_DOWN)
         self._rejected(rejects[: len(rejects) - lost])
         self._end(durable=durable and not lost)
 
@@ -300,13 +312,14 @@ class Delivery:
             count = sum(each.code == code for each in rejects)
             metrics.REJECTS.labels(self._road.name, code).inc(count)
 
-    def _lose(self, count: int, reason: str = "shutting_down") -> None:
-        """Kafka does not have them, mostly since the service ends: their sender does, or nobody."""
+    def _lose(self, count: int, reason: str) -> None:
+        """Neither Kafka nor the spool has them: their sender does, or nobody."""
         if self._origin.resends:
             self._road.failed(count)
         else:
             self._road.dropped(count)
-            self._publisher.dropped += count
+            if reason != "backpressure":
+                self._publisher.dropped += count
             metrics.SYSLOG_DROPPED.labels(self._origin.listener, reason).inc(count)
 
     def _end(self, *, durable: bool) -> None:

@@ -9,7 +9,6 @@ Pure: clock and ids come in as arguments.
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 
 import msgspec
 
@@ -17,16 +16,6 @@ from ingest_syslog.message import Message  # noqa: TC001 - msgspec wants it at r
 
 EVENT_TYPE = "syslog.message"
 """The CloudEvents type of the messages of a source that names none."""
-
-
-class _Raw(msgspec.Struct):
-    raw: str | None = None
-    raw_base64: str | None = None
-
-
-class _Envelope(msgspec.Struct):
-    data: _Raw
-
 
 _ENCODER = msgspec.json.Encoder()
 _DATA = b',"data":'
@@ -66,14 +55,3 @@ def sealed(start: bytes, index: int, time: bytes, message: Message, tail: bytes)
 def json_text(text: str) -> bytes:
     """``text`` as it stands between the quotes of a JSON string."""
     return _ENCODER.encode(text)[1:-1]
-
-
-def original_of(value: bytes) -> bytes:
-    """What of a record is kept when Kafka refuses it: the original bytes where it has them.
-
-    A message that is ``ok`` has lost nothing, so that its whole envelope is as good.
-    """
-    event = msgspec.json.decode(value, type=_Envelope)
-    if event.data.raw_base64 is not None:
-        return b64decode(event.data.raw_base64)
-    return value if event.data.raw is None else event.data.raw.encode()

@@ -42,6 +42,7 @@ class Load:
         count: how many requests to send; None: until ``seconds`` have passed.
         seconds: how long to send at most.
         pause_seconds: how long a connection rests after a refusal.
+        interval_seconds: from one request of a connection to its next, at least.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Load:
         count: int | None = None,
         seconds: float | None = None,
         pause_seconds: float = PAUSE_SECONDS,
+        interval_seconds: float = 0.0,
     ) -> None:
         self.endpoint = endpoint(url)
         self.pause_seconds = pause_seconds
+        self.interval_seconds = interval_seconds
         self.no_answer = 0
         self._requests = requests
         self._count = count
@@ -128,7 +131,7 @@ class Client(Connection):
         if not self.keep and self.transport is not None:
             self.transport.close()
         elif status < 300:
-            self._send()
+            self._send_in_time()
         else:
             self._loop.call_later(self._load.pause_seconds, self._send)
 
@@ -138,6 +141,14 @@ class Client(Connection):
         self._waits = False
         if not self.done.is_set():
             self.connect()
+
+    def _send_in_time(self) -> None:
+        """Send the next request, but not before its time."""
+        early = self._sent_at + self._load.interval_seconds - time.perf_counter()
+        if early > 0:
+            self._loop.call_later(early, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         if self.transport is None or self._waits:  # it broke during the pause
@@ -187,7 +198,12 @@ async def _main(options: argparse.Namespace) -> None:
     requests = build(options.url, options.key, options.source, options.batch, options.seed)
     count = None if options.events is None else -(-options.events // options.batch)
     load = Load(
-        options.url, requests, count=count, seconds=options.seconds, pause_seconds=options.pause
+        options.url,
+        requests,
+        count=count,
+        seconds=options.seconds,
+        pause_seconds=options.pause,
+        interval_seconds=options.interval,
     )
     limit = None if options.seconds is None else options.seconds + STOP_SECONDS
     try:
@@ -207,6 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--pause", type=float, default=PAUSE_SECONDS, help="seconds to rest after a refusal"
+    )
+    parser.add_argument(
+        "--interval", type=float, default=0.0, help="seconds between requests of a connection"
     )
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument("--events", type=int, help="stop after so many events")

@@ -31,6 +31,7 @@ from confluent_kafka.admin import (
 )
 
 from deploy.local import start_cluster
+from deploy.local.cluster import KAFKA_VERSION
 from deploy.local.errors import NoRealKafka
 from loadtest.gateway import Gateway
 from loadtest.ledger import Book, Verdict, read_back, verdict
@@ -67,6 +68,8 @@ AUTHORISING = {
     "allow.everyone.if.no.acl.found": "true",
 }
 """Settings of a broker that lets everybody do everything until it is told more."""
+VERSION = os.environ.get("TEST_KAFKA_VERSION", KAFKA_VERSION)
+"""Of the brokers that the tests start; the summary says which one it was."""
 SETTLE_SECONDS = 20.0
 DESCRIPTIONS = pytest.StashKey[dict[str, str]]()
 
@@ -258,7 +261,7 @@ def three_brokers(pytestconfig: pytest.Config) -> Iterator[Kafka]:
 @contextmanager
 def _started(pytestconfig: pytest.Config, what: str, **options: Any) -> Iterator[Kafka]:
     try:
-        cluster = start_cluster(**options)
+        cluster = start_cluster(kafka_version=VERSION, **options)
     except NoRealKafka as missing:
         pytest.skip(str(missing))
     pytestconfig.stash[DESCRIPTIONS].setdefault(what, cluster.description)

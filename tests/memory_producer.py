@@ -12,7 +12,7 @@ from ingest.partitioner import Partitioner
 from ingest.receipt import Receipt, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from ingest.producer import Header
 
@@ -53,11 +53,20 @@ class MemoryProducer:
         followed: the topics that were named last.
         reachable: while False nothing is handed over, and what waits is withdrawn at its deadline.
         answering: while False records are handed over, but their acks are held back.
+        spool: the (topic, value) of each record in the spool; None: there is none.
+        spooling: the topics whose records go to the spool, if there is one; True: all.
+        room: whether the spool takes more.
+        synced: while False nothing in the spool is durable yet.
     """
 
     def __init__(self, topics: dict[str, MemoryTopic]) -> None:
         self.topics = topics
         self.followed = set(topics)
+        self.spool: list[tuple[str, bytes]] | None = None
+        self.spooling: bool | Collection[str] = False
+        self.room = True
+        self.synced = asyncio.Event()
+        self.synced.set()
         self.reachable = asyncio.Event()
         self.answering = asyncio.Event()
         self.reachable.set()
@@ -89,6 +98,10 @@ class MemoryProducer:
         overhead = BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES
         return self._topic(topic).max_message_bytes - overhead
 
+    def refuses(self, topic: str) -> bool:
+        """See `ingest.producer.Producer.refuses`."""
+        return self.spool is not None and not self.room and self._is_away(topic)
+
     def preview(
         self,
         topic: str,
@@ -104,6 +117,8 @@ class MemoryProducer:
         if where.problem:
             return ["topic_unavailable"] * count
         otherwise = "" if self.reachable.is_set() else "kafka_unavailable"
+        if self._has_room() and self._is_away(topic):
+            otherwise = "spooled"
         return [code or otherwise for code in _codes(where, segment)]
 
     def _topic(self, name: str) -> MemoryTopic:
@@ -120,6 +135,7 @@ class MemoryProducer:
         headers_each: list[list[Header]] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
+        overflow: bool = False,
     ) -> Receipt:
         """See `ingest.producer.Producer.submit`."""
         receipt = Receipt(len(values), on_settled)
@@ -135,15 +151,34 @@ class MemoryProducer:
         if where.problem:
             segment.failed(Status.RETRY, "topic_unavailable")
             return receipt
-        parts = self._parts(where, segment)
-        receipt.parts.extend(parts.values())
-        work = [self._write(where, number, part) for number, part in parts.items()]
+        if overflow and not self._has_room():
+            segment.failed(Status.RETRY, "no_room")
+            return receipt
+        if overflow or (self._has_room() and self._is_away(topic)):
+            receipt.parts.append(segment)
+            work = [self._keep_in_spool(topic, segment)]
+        else:
+            parts = self._parts(where, segment)
+            receipt.parts.extend(parts.values())
+            work = [self._write(where, number, part) for number, part in parts.items()]
         task = asyncio.get_running_loop().create_task(self._write_all(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if deadline is not None:
             asyncio.get_running_loop().call_at(deadline, receipt.expire)
         return receipt
+
+    def _has_room(self) -> bool:
+        return self.spool is not None and self.room
+
+    def _is_away(self, topic: str) -> bool:
+        return self.spooling if isinstance(self.spooling, bool) else topic in self.spooling
+
+    async def _keep_in_spool(self, topic: str, segment: Segment) -> None:
+        await self.synced.wait()
+        if self.spool is not None and not segment.done:
+            self.spool += ((topic, value) for value in segment.values)
+            segment.spooled()
 
     @staticmethod
     async def _write_all(work: Iterable[Coroutine[None, None, None]]) -> None:

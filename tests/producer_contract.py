@@ -49,6 +49,16 @@ class LimitedWorld(World, Protocol):
     compacted: str
 
 
+class SpoolingWorld(World, Protocol):
+    """A world whose producer has a spool with room."""
+
+    async def spooled(self) -> int:
+        """How many events are in the spool."""
+
+    def fill(self) -> None:
+        """Have no room in the spool from now on."""
+
+
 def deadline(seconds: float = PATIENCE) -> float:
     """A deadline so many seconds from now."""
     return asyncio.get_running_loop().time() + seconds
@@ -264,6 +274,59 @@ class ProducerContract:
             world.plain, [b"late"], timestamp_ms=TIME_MS, deadline=deadline()
         )
         assert statuses(receipt, 1) == [(Status.RETRY, "shutting_down")]
+
+    async def test_overflow_without_a_spool_comes_back_at_once(self, world: World) -> None:
+        """There is no memory for it, and no disk: nothing is written, and nothing is held."""
+        settled: list[bool] = []
+        receipt = world.producer.submit(
+            world.plain,
+            [b"a", b"b"],
+            timestamp_ms=TIME_MS,
+            on_settled=lambda: settled.append(True),
+            overflow=True,
+        )
+        assert statuses(receipt, 2) == [(Status.RETRY, "no_room")] * 2
+        assert receipt.settled
+        assert settled == [True]
+        assert await world.read(world.plain) == []
+
+
+class SpoolContract:
+    """Promises of those that have a spool, by the only way into it while Kafka is well."""
+
+    async def test_overflow_is_kept_in_the_spool(self, world: SpoolingWorld) -> None:
+        """It is answered when it is durable there, with its values, and nothing is held."""
+        settled: list[bool] = []
+        receipt = await world.producer.submit(
+            world.plain,
+            [b"a", b"b"],
+            timestamp_ms=TIME_MS,
+            keys=[b"k", None],
+            on_settled=lambda: settled.append(True),
+            overflow=True,
+        )
+        assert statuses(receipt, 2) == [(Status.SPOOLED, "")] * 2
+        values = {
+            i: v for run in receipt.runs for i, v in zip(run.indices, run.values, strict=True)
+        }
+        assert values == {0: b"a", 1: b"b"}
+        assert receipt.settled
+        assert settled == [True]
+
+    async def test_what_is_no_overflow_stays_out_of_the_spool(self, world: SpoolingWorld) -> None:
+        """Kafka is well: it acks, as without a spool."""
+        receipt = await world.producer.submit(
+            world.plain, [b"a"], timestamp_ms=TIME_MS, deadline=deadline()
+        )
+        assert receipt.acked
+        assert await world.spooled() == 0
+
+    async def test_overflow_without_room_comes_back_at_once(self, world: SpoolingWorld) -> None:
+        """As without a spool."""
+        world.fill()
+        receipt = world.producer.submit(world.plain, [b"a"], timestamp_ms=TIME_MS, overflow=True)
+        assert statuses(receipt, 1) == [(Status.RETRY, "no_room")]
+        assert receipt.settled
 
 
 class LimitsContract:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import pytest
 from structlog.testing import capture_logs
 
-from ingest import accepting, metrics
-from ingest_syslog import front as front_module
+from ingest import accepting, metrics, outlet
 from ingest_syslog import listener as listener_module
 from ingest_syslog.__main__ import _endpoint
 from ingest_syslog.config import SyslogConfig
@@ -91,6 +90,9 @@ class Kafka(MemoryProducer):
 
     def start(self) -> None:
         """See `ingest.kafka_producer.KafkaProducer.start`."""
+
+    async def relieve(self, seconds: float) -> None:
+        """See `ingest.kafka_producer.KafkaProducer.relieve`; there is no spool."""
 
     async def stop(self, seconds: float) -> None:
         """Give up what is not acked by then."""
@@ -205,7 +207,7 @@ class OpenDoor:
         self._then = _samples()
         with pytest.MonkeyPatch.context() as patch:
             if not real_producer:
-                patch.setattr(front_module, "KafkaProducer", lambda *_: self.producer)
+                patch.setattr(outlet, "KafkaProducer", lambda *_: self.producer)
             self.front = SyslogFront(config)
         self._clients: list[Client] = []
         self._senders: list[socket.socket] = []

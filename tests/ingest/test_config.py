@@ -89,6 +89,8 @@ def test_every_error_is_listed_at_once_with_file_and_key(problems: Problems) -> 
         inflight_bytes = 1000
         [spool]
         mode = "auto"
+        path = "/dev/null"
+        max_bytes = 1
         after_seconds = -1
         [auth.keys.a]
         sha256 = ["x", "y"]
@@ -124,11 +126,12 @@ def test_every_error_is_listed_at_once_with_file_and_key(problems: Problems) -> 
         f"sources._c: {NO_NAME}",
         'sources._c.key: expected a JSON Pointer such as "/customer_id" (RFC 6901)',
         "spool.after_seconds: expected more than 0",
-        f"spool.mode: {NOT_YET}",
         "kafka.sasl_password: needs security_protocol SASL_PLAINTEXT or SASL_SSL, not PLAINTEXT",
         "kafka.request_timeout_seconds: must be smaller than limits.ack_seconds (10)",
         f"limits.body_bytes: {NO_BODY}",
         f"limits.decoded_bytes: {NO_BODY}",
+        "spool.max_bytes: must be at least 16777216 (16 MiB)",
+        "spool.path: /dev/null is not a folder",
         "sources.a.topic: topics that start with '__' are Kafka's own",
         "syslog.rules[0].source: there is no source 'd'",
     ]
@@ -401,11 +404,6 @@ def test_a_folder_that_is_none_is_the_only_error(
 
 SETTINGS_OF_FEATURES_TO_COME = {
     ("auth", "keys", "shop", "tracer"): True,
-    ("spool", "mode"): "auto",
-    ("spool", "path"): "/elsewhere",
-    ("spool", "max_bytes"): 1,
-    ("spool", "min_free_bytes"): 0,
-    ("spool", "after_seconds"): 4,
 }
 
 
@@ -432,11 +430,6 @@ def test_a_setting_of_a_feature_to_come_says_so(
     ("path", "default"),
     [
         (("auth", "keys", "shop", "tracer"), False),
-        (("spool", "mode"), "off"),
-        (("spool", "path"), "/var/lib/ingest/spool"),
-        (("spool", "max_bytes"), 10_737_418_240),
-        (("spool", "min_free_bytes"), 1_073_741_824),
-        (("spool", "after_seconds"), 3),
     ],
 )
 def test_its_default_may_be_written_down(read: Read, path: tuple[str, ...], default: Any) -> None:
@@ -457,6 +450,38 @@ def marked(model: type[BaseModel]) -> Iterator[str]:
 def test_every_setting_of_a_feature_to_come_is_among_them() -> None:
     """No marked setting is left out above."""
     assert {path[-1] for path in SETTINGS_OF_FEATURES_TO_COME} == {*marked(SharedSettings)}
+
+
+# The spool.
+
+
+def test_the_spool_is_as_the_file_says(read: Read, tmp_path: Path) -> None:
+    """Its folder starts at that of the file, and is not made by reading it."""
+    text = '[spool]\nmode = "auto"\npath = "spool/here"\nmax_bytes = 20_000_000\n'
+    config = read(ORDERS + text, INGEST_SPOOL__AFTER_SECONDS="2.5")
+    assert config.spool.path == str(tmp_path / "spool" / "here")
+    assert (config.spool.mode, config.spool.max_bytes) == ("auto", 20_000_000)
+    assert config.spool.after_seconds == 2.5
+    assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ({"path": "ingest.toml"}, "path: ingest.toml is not a folder"),
+        ({"path": "ingest.toml/spool"}, "path: ingest.toml is not a folder"),
+        ({"after_seconds": 10}, "after_seconds: must be smaller than limits.ack_seconds (10)"),
+        ({"max_bytes": 1_000_000}, "max_bytes: must be at least 16777216 (16 MiB)"),
+    ],
+)
+def test_a_spool_that_cannot_work_is_an_error(
+    problems: Problems, read: Read, setting: dict[str, Any], found: str
+) -> None:
+    """Only where there is to be one."""
+    spool = {"mode": "auto", "path": "spool", **setting}
+    text = toml.dumps({"sources": {"orders": {}}, "spool": spool})
+    assert problems(text) == [f"ingest.toml: spool.{found}"]
+    assert read(text, INGEST_SPOOL__MODE="off").spool.mode == "off"
 
 
 # The environment.
@@ -518,7 +543,8 @@ def test_what_a_variable_overrides_is_not_looked_at(read: Read) -> None:
         ("INGEST_LIMITS__BODY_SECONDS", "nan", "expected a finite number"),
         ("INGEST_MANAGEMENT__HTTP", "9090", "expected host:port"),
         ("INGEST_DEAD_LETTER__TOPIC", "__x", "topics that start with '__' are Kafka's own"),
-        ("INGEST_SPOOL__MODE", "auto", NOT_YET),
+        ("INGEST_SPOOL__MODE", "on", 'expected "off" or "auto"'),
+        ("INGEST_SPOOL__AFTER_SECONDS", "0", "expected more than 0"),
         ("INGEST_KAFKA__SSL_CA_FILE", "/gone", "there is no file /gone"),
         (
             "INGEST_KAFKA__REQUEST_TIMEOUT_SECONDS",

@@ -65,7 +65,7 @@ PROTOCOLS = [
         (13, Verdict.AGAIN),  # NETWORK_EXCEPTION
         (19, Verdict.NOT_YET),  # NOT_ENOUGH_REPLICAS
         (20, Verdict.AGAIN),  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
-        (32, Verdict.AGAIN),  # INVALID_TIMESTAMP
+        (32, Verdict.REFUSED),  # INVALID_TIMESTAMP
         (42, Verdict.AGAIN),  # INVALID_REQUEST
         (56, Verdict.AGAIN),  # KAFKA_STORAGE_ERROR
         (100, Verdict.AGAIN),  # UNKNOWN_TOPIC_ID, a code that aiokafka does not know

@@ -13,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from ingest.listening import address_of, bind
 from ingest.management import Management
-from ingest.status import STUCK_SECONDS, ConfigStatus, Seat, WorkerStatus
+from ingest.status import STUCK_SECONDS, ConfigStatus, Seat, SpoolStatus, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,6 +118,23 @@ async def test_a_failed_reload_is_named_by_a_service_that_is_ready(port: Port) -
     assert (status["config"]["last_error"], status["degraded"]) == (["ingest.toml: no"], degraded)
     async with port.session.get("/metrics") as answer:
         assert "ingest_config_last_reload_successful 0.0" in (await answer.text()).splitlines()
+
+
+async def test_the_spool_is_told_of_wherever_it_is_asked_for(port: Port) -> None:
+    """Kafka is away and the spool takes its place: ready, with what is in it."""
+    spool = SpoolStatus({"orders": 3}, bytes=4096, oldest_seconds=1.5)
+    degraded = {"kafka": "unreachable: events go to the spool"}
+    port.world.seats = [Seat(0, 0, 0.0, WorkerStatus(pid=1, degraded=degraded, spool=spool))]
+    assert await port.json("/readyz") == (200, {"ready": True, "reasons": [], "degraded": degraded})
+    assert (await port.json("/status"))[1]["spool"] == {
+        "bytes": 4096,
+        "events": {"orders": 3},
+        "oldest_seconds": 1.5,
+        "room": True,
+        "problems": [],
+    }
+    async with port.session.get("/metrics") as answer:
+        assert "ingest_spool_events 3.0" in (await answer.text()).splitlines()
 
 
 async def test_the_status_follows_the_configuration(port: Port) -> None:

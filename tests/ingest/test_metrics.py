@@ -13,14 +13,14 @@ from struct import unpack_from
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.mmap_dict import MmapedDict
 
 from ingest import metrics
 from ingest.metrics import LATENCY_BUCKETS, REGISTRY, Requests, book_lost_events, shared_registry
-from ingest.status import ConfigStatus, Seat, StatusCollector, WorkerStatus
+from ingest.status import ConfigStatus, Seat, SpoolStatus, StatusCollector, WorkerStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,9 @@ CONTRACT = {
     "ingest_requests_total": {"source", "status"},
     "ingest_produce_seconds": {"topic"},
     "ingest_inflight_bytes": set(),
+    "ingest_spool_bytes": set(),
+    "ingest_spool_events": set(),
+    "ingest_spool_oldest_seconds": set(),
     "ingest_rejects_total": {"source", "code"},
     "ingest_kafka_up": set(),
     "ingest_connections": {"listener"},
@@ -44,6 +47,8 @@ BEYOND = {
     "ingest_schema_warnings_total": {"source"},
     "ingest_quota_refusals_total": {"key", "quota"},
     "ingest_reloads_total": {"service", "outcome"},
+    "ingest_spool_replayed_total": {"topic", "outcome"},
+    "ingest_spool_damaged_total": {"kind"},
     "ingest_config_version": set(),
     "ingest_config_last_reload_successful": set(),
 }
@@ -51,7 +56,7 @@ BEYOND = {
 CONTRACT_NAMES = {*CONTRACT, "ingest_received_bytes_total", "ingest_request_seconds"}
 CONFIGURED = {
     *("service", "source", "outcome", "status", "topic", "code", "listener", "limit"),
-    *("key", "quota", "reason", "format"),
+    *("key", "quota", "reason", "format", "kind"),
 }
 """Labels that take their values from the configuration or from a fixed set of words."""
 
@@ -238,7 +243,7 @@ def everything_exported(directory: Path) -> dict[str, set[str]]:
     """Name -> labels of every metric, when each has something to say."""
     run(directory, ONE_OF_EACH)
     registry = shared_registry(directory)
-    status = WorkerStatus(pid=1, connections={"http": 1})
+    status = WorkerStatus(pid=1, connections={"http": 1}, spool=SpoolStatus())
     config = ConfigStatus(0, "2026-11-23T12:00:00Z")
     registry.register(StatusCollector(lambda: [Seat(0, 0, 0.0, status)], lambda: config))
     return {
@@ -311,6 +316,7 @@ def test_an_answer_is_timed_as_a_histogram_would_time_it(bound: float, factor: f
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=10))
+@settings(deadline=None)
 def test_any_answers_are_timed_as_a_histogram_would_time_them(seconds: list[float]) -> None:
     """Counts, sum and every bucket."""
     metrics.REQUEST_SECONDS.remove("any")

@@ -13,6 +13,7 @@ from tests.producer_contract import (
     TIME_MS,
     LimitsContract,
     ProducerContract,
+    SpoolContract,
     deadline,
     statuses,
 )
@@ -43,6 +44,42 @@ def world() -> SimpleNamespace:
 
 class TestMemoryProducer(ProducerContract, LimitsContract):
     """The suite."""
+
+
+class TestMemoryProducerWithSpool(SpoolContract):
+    """Its part about the spool."""
+
+    @pytest.fixture
+    def world(self, world: SimpleNamespace) -> SimpleNamespace:
+        """A world in memory whose producer has a spool."""
+        producer = world.producer
+        producer.spool = []
+
+        async def spooled() -> int:
+            return len(producer.spool)
+
+        def fill() -> None:
+            producer.room = False
+
+        world.spooled, world.fill = spooled, fill
+        return world
+
+
+async def test_while_spooling_everything_is_durable_in_the_spool_alone(
+    world: SimpleNamespace,
+) -> None:
+    """No sooner than it is told to be, as a preview foretells."""
+    producer = world.producer
+    producer.spool, producer.spooling = [], True
+    assert producer.preview("plain", [b"a"]) == ["spooled"]
+    producer.synced.clear()
+    receipt = producer.submit("plain", [b"a"], timestamp_ms=TIME_MS)
+    await asyncio.sleep(0)
+    assert (receipt.answered, producer.spool) == (False, [])
+    producer.synced.set()
+    assert statuses(await receipt, 1) == [(Status.SPOOLED, "")]
+    assert producer.spool == [("plain", b"a")]
+    assert world.topics["plain"].records == []
 
 
 async def test_a_topic_with_a_problem_takes_nothing(world: SimpleNamespace) -> None:

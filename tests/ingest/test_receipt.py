@@ -43,7 +43,13 @@ def statuses(receipt: Receipt) -> dict[int, Status]:
 
 def test_fates_have_the_words_of_the_contract() -> None:
     """Answers and counters are made of them."""
-    assert [status.value for status in Status] == ["acked", "refused", "retry", "unknown"]
+    assert [status.value for status in Status] == [
+        "acked",
+        "spooled",
+        "refused",
+        "retry",
+        "unknown",
+    ]
 
 
 def test_what_is_not_acked_is_nowhere() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr, TypeAdapter, ValidationError
@@ -30,6 +31,9 @@ from ingest.settings import (
     split_address,
 )
 from ingest.sources import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DIGEST, OTHER, THIRD = "0" * 64, "1" * 64, "2" * 64
 KEY = {"sha256": [DIGEST], "sources": ["*"]}
@@ -341,6 +345,30 @@ def test_texts_with_a_form_are_checked_whole(kind: Any, good: list[str], bad: li
 # What is fine by itself but not together.
 
 
+def test_a_folder_for_the_spool_may_be_made_later(tmp_path: Path) -> None:
+    """It is not made by looking."""
+    path = tmp_path / "not" / "yet"
+    assert conflicts(spool={"mode": "auto", "path": f"{path}"}) == []
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_folder_that_nobody_may_write_to_is_no_place_for_a_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is one inside it; the system is asked, root may write to most."""
+    asked: list[tuple[Path, int]] = []
+
+    def access(path: Path, how: int) -> bool:
+        asked.append((path, how))
+        return False
+
+    monkeypatch.setattr("os.access", access)
+    path = tmp_path / "not" / "yet"
+    text = f"may not write to the folder {tmp_path}"
+    assert conflicts(spool={"mode": "auto", "path": f"{path}"}) == [("spool.path", text)]
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
+
+
 SCHEMA = FileContent("y.json", b"{}")
 
 
@@ -450,6 +478,24 @@ USED = ("syslog", "listeners", 0, "source")
                     "must not exceed inflight_bytes: no such body could be taken",
                 ),
             ],
+        ),
+        ({"spool": {"mode": "off", "max_bytes": 1, "after_seconds": 10, "path": "/dev/null"}}, []),
+        ({"spool": {"mode": "auto", "max_bytes": 1 << 24, "path": "."}}, []),
+        (
+            {"spool": {"mode": "auto", "max_bytes": (1 << 24) - 1, "path": "."}},
+            [("spool.max_bytes", "must be at least 16777216 (16 MiB)")],
+        ),
+        (
+            {"spool": {"mode": "auto", "after_seconds": 10, "path": "."}},
+            [("spool.after_seconds", "must be smaller than limits.ack_seconds (10)")],
+        ),
+        (
+            {"spool": {"mode": "auto", "path": "/dev/null"}},
+            [("spool.path", "/dev/null is not a folder")],
+        ),
+        (
+            {"spool": {"mode": "auto", "path": "/dev/null/spool/deep"}},
+            [("spool.path", "/dev/null is not a folder")],
         ),
         ({"limits": {"event_bytes": 10_485_760}}, []),
         (

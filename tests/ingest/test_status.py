@@ -12,11 +12,14 @@ from ingest.status import (
     ConfigStatus,
     Readiness,
     Seat,
+    SpoolStatus,
     StatusCollector,
     WorkerStatus,
     connections,
+    degraded_by,
     kafka_up,
     readiness,
+    reasons_of,
     reload_problems,
     silent_since,
     stuck,
@@ -32,6 +35,10 @@ BAD_TOPIC = WorkerStatus(pid=4, kafka_up=True, degraded={"orders": "topic_forbid
 GONE = WorkerStatus(pid=5, reasons=["stopped"], cut_off=0)
 AHEAD = WorkerStatus(pid=6, config_version=3)
 BEHIND = WorkerStatus(pid=7, config_version=2, reload_failed=True)
+SPOOL = SpoolStatus({"orders": 7, "logs": 2}, bytes=1000, oldest_seconds=3.5)
+OTHER_SPOOL = SpoolStatus({"orders": 1}, bytes=500, oldest_seconds=90.0, room=False)
+FULL = SpoolStatus(room=False)
+BROKEN = SpoolStatus({"orders": 4}, bytes=100, problem="Input/output error")
 LOADED_AT = "2026-11-23T12:00:00Z"
 FIRST = ConfigStatus(0, LOADED_AT)
 THIRD = ConfigStatus(3, LOADED_AT)
@@ -76,6 +83,88 @@ def test_a_service_is_ready_when_a_worker_is(
     """One unusable topic does not change that; it is named all the same."""
     expected = Readiness(ready=ready, reasons=reasons, degraded=degraded)
     assert readiness(seats(*reports), FIRST, draining=False) == expected
+
+
+# The spool.
+
+
+def with_spool(report: WorkerStatus, spool: SpoolStatus) -> WorkerStatus:
+    """The same worker with a spool."""
+    return msgspec.structs.replace(report, spool=spool)
+
+
+AWAY = {"kafka": "unreachable: events go to the spool"}
+DISK = {"spool": "Input/output error"}
+
+
+@pytest.mark.parametrize(
+    ("connected", "spool", "reasons", "degraded"),
+    [
+        (True, None, [], {}),
+        (True, SPOOL, [], {}),
+        (True, FULL, [], {"spool": "full"}),
+        (True, BROKEN, [], DISK),
+        (False, None, ["kafka_unreachable"], {}),
+        (False, SPOOL, [], AWAY),
+        (False, FULL, ["kafka_unreachable", "spool_full"], {"spool": "full"}),
+        (False, BROKEN, ["kafka_unreachable", "spool_failed"], DISK),
+        (
+            False,
+            SpoolStatus(room=False, problem="x" * 1000),
+            ["kafka_unreachable", "spool_failed"],
+            {"spool": "x" * PROBLEM_LENGTH},
+        ),
+        (None, None, ["starting"], {}),
+        (None, SPOOL, [], {}),
+        (None, FULL, ["starting", "spool_full"], {"spool": "full"}),
+        (None, BROKEN, ["starting", "spool_failed"], DISK),
+    ],
+)
+def test_a_worker_takes_data_while_kafka_or_its_spool_does(
+    connected: bool | None,  # noqa: FBT001
+    spool: SpoolStatus | None,
+    reasons: list[str],
+    degraded: dict[str, str],
+) -> None:
+    """Both are named where neither does; a spool that does not is, before it is needed."""
+    assert reasons_of(connected=connected, spool=spool) == reasons
+    assert degraded_by(connected=connected, spool=spool) == degraded
+
+
+def test_the_status_document_sums_up_the_spools_of_all_workers() -> None:
+    """Beside what the configuration says of it; a worker that starts, or has none, adds nothing."""
+    some = [
+        Seat(0, 0, 0.0, with_spool(FINE, SPOOL)),
+        Seat(1, 0, 0.0, None),
+        Seat(2, 0, 0.0, with_spool(DOWN, OTHER_SPOOL)),
+        Seat(3, 0, 0.0, with_spool(DOWN, BROKEN)),
+    ]
+    about = {"spool": {"mode": "auto"}}
+    document = summary("ingest-http", some, FIRST, draining=False, about=about)
+    assert document["spool"] == {
+        "mode": "auto",
+        "bytes": 1600,
+        "events": {"logs": 2, "orders": 12},
+        "oldest_seconds": 90.0,
+        "room": False,
+        "problems": ["worker 3: Input/output error"],
+    }
+    assert document["workers"][0]["spool"]["events"] == {"orders": 7, "logs": 2}
+    without = summary("ingest-http", seats(FINE), FIRST, draining=False, about=about)
+    assert without["spool"] == {"mode": "auto"}
+    assert "spool" not in summary("ingest-http", seats(FINE), FIRST, draining=False)
+
+
+def test_the_gauges_of_the_spool_hold_for_all_workers() -> None:
+    """Sums, and the age of the oldest; none where no worker has one."""
+    found = exported(with_spool(FINE, SPOOL), with_spool(DOWN, OTHER_SPOOL), FINE, None)
+    assert [each for each in found if each.startswith("ingest_spool_")] == [
+        "ingest_spool_bytes 1500.0",
+        "ingest_spool_events 10.0",
+        "ingest_spool_oldest_seconds 90.0",
+    ]
+    assert "ingest_spool_bytes 0.0" in exported(with_spool(FINE, SpoolStatus()))
+    assert not any(each.startswith("ingest_spool_") for each in exported(FINE, None))
 
 
 def test_a_draining_service_is_not_ready() -> None:
@@ -208,7 +297,7 @@ def test_connections_add_up_by_listener() -> None:
 
 def test_reports_survive_the_way_to_the_parent() -> None:
     """What a worker writes is what its parent reads."""
-    for report in (FINE, DOWN, BAD_TOPIC, GONE, BEHIND):
+    for report in (FINE, DOWN, BAD_TOPIC, GONE, BEHIND, with_spool(FINE, BROKEN)):
         assert msgspec.json.decode(msgspec.json.encode(report), type=WorkerStatus) == report
 
 

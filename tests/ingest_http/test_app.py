@@ -278,6 +278,44 @@ async def test_a_reject_whose_dead_letter_is_not_acked_is_to_be_sent_again() -> 
         assert (await door.post(b"[1]")).status == 503
 
 
+async def test_what_is_only_in_the_spool_is_202_and_listed(door: OpenDoor) -> None:
+    """A naive client is done with it, a curious one sees what is not in Kafka yet."""
+    door.producer.spool, door.producer.spooling = [], True
+    answer = await door.post(b'[{"id":"a"},1,{}]')
+    assert (answer.status, answer.headers["content-type"]) == (202, "application/json")
+    assert answer.counts == {"accepted": 2, "spooled": 2, "rejected": 1}
+    assert [each["status"] for each in answer.results] == ["spooled", "rejected", "spooled"]
+    assert answer.results[0] == {"index": 0, "id": "a", "status": "spooled"}
+    assert "kept" not in answer.results[1]
+    assert sorted(topic for topic, _ in door.producer.spool) == [LETTERS, "orders", "orders"]
+    full = await door.post(target="/v1/events/orders?results=all")
+    assert (full.status, full.results[0].keys()) == (202, {"index", "id", "status", "topic"})
+    assert door.is_untouched()
+
+
+async def test_a_dead_letter_only_in_the_spool_is_202(door: OpenDoor) -> None:
+    """Every usable event is in Kafka, and still not all is where it will be."""
+    door.producer.spool = []
+    door.producer.spooling = {LETTERS}
+    answer = await door.post(b"[{},1]")
+    assert (answer.status, answer.counts) == (202, {"accepted": 1, "rejected": 1})
+    assert [(each["status"], each["code"]) for each in answer.results] == [
+        ("rejected", "not_an_object")
+    ]
+    assert len(door.records()) == 1
+    assert [topic for topic, _ in door.producer.spool] == [LETTERS]
+    assert (await door.post(b"[1]")).status == 422, "no event was usable"
+
+
+async def test_a_dry_run_foretells_the_spool(door: OpenDoor) -> None:
+    """And does not use it."""
+    door.producer.spool, door.producer.spooling = [], True
+    answer = await door.post(target="/v1/events/orders?dry_run=1")
+    assert (answer.status, answer.counts) == (202, {"accepted": 1, "spooled": 1})
+    assert answer.document["dry_run"] is True
+    assert door.producer.spool == []
+
+
 async def test_a_second_request_is_answered_while_kafka_keeps_the_first_waiting() -> None:
     """What waits for Kafka holds up nobody else."""
     async with open_door(limits={"ack_seconds": 5.0}) as door:

@@ -386,6 +386,93 @@ async def test_the_budget_is_held_while_kafka_is_waited_for(open_way: Callable[.
     assert way.budget.used_bytes == 0
 
 
+# Kafka is away, and there is a spool.
+
+
+def spool(*kafkas: MemoryProducer) -> None:
+    """Have everything go to the spool."""
+    for kafka in kafkas:
+        kafka.spool, kafka.spooling = [], True
+
+
+async def test_what_is_only_in_the_spool_is_accepted_and_told_as_spooled(
+    open_way: Callable[..., Way],
+) -> None:
+    """With its id, and nothing of a place in Kafka; it is not counted as acked."""
+    way = open_way()
+    spool(way.kafka)
+    results = await way.publish(b'[{"id":"a"},{}]')
+    assert (results.status, results.accepted, results.spooled) == (202, 2, 2)
+    assert results.members(full=False)["results"] == [
+        {"index": 0, "id": "a", "status": "spooled"},
+        {"index": 1, "id": "base-1", "status": "spooled"},
+    ]
+    assert way.kafka.spool is not None
+    values = [json.loads(value) for topic, value in way.kafka.spool if topic == "orders"]
+    assert [value["id"] for value in values] == ["a", "base-1"]
+    assert way.outcomes() == {"spooled": 2}
+    assert way.budget.used_bytes == 0
+
+
+async def test_nothing_is_told_before_it_is_durable(open_way: Callable[..., Way]) -> None:
+    """The answer waits for the spool, and memory is held until then."""
+    way = open_way()
+    spool(way.kafka)
+    way.kafka.synced.clear()
+    task = asyncio.create_task(way.publish(b"{}"))
+    await rest()
+    assert (task.done(), way.outcomes()) == (False, {})
+    assert way.budget.used_bytes > 0
+    way.kafka.synced.set()
+    assert (await task).status == 202
+
+
+async def test_a_reject_whose_copy_is_only_in_the_spool_is_kept(
+    open_way: Callable[..., Way],
+) -> None:
+    """It counts as rejected; the answer says that not everything is in Kafka yet."""
+    way = open_way(key="/k")
+    way.topic.compacted = True
+    spool(way.letters_kafka)
+    results = await way.publish(b'[{"k":"a"},1,{}]')
+    assert listed(results) == [
+        (1, "rejected", "not_an_object"),
+        (2, "rejected", "refused_by_kafka"),
+    ]
+    assert not any("kept" in entry for _, entry in results.entries)
+    assert (results.status, results.accepted, results.spooled) == (202, 1, 0)
+    assert (results.rejected, results.lost, way.letters.records) == (2, 0, [])
+    assert way.outcomes() == {"acked": 1, "rejected": 2}
+    assert way.counted("ingest_dead_letters_lost") == 0
+
+
+async def test_a_full_list_has_a_place_only_for_what_is_in_kafka(
+    open_way: Callable[..., Way],
+) -> None:
+    """What is spooled has its topic; partition and offset are not known yet."""
+    way = open_way()
+    spool(way.kafka)
+    results = await way.publish(json.dumps([{}] * 1500).encode(), full=True)
+    members = results.members(full=True)
+    assert [entry["index"] for entry in members["results"]] == list(range(1500))
+    assert all(entry.keys() == {"index", "id", "status", "topic"} for entry in members["results"])
+    assert "truncated" not in members
+
+
+async def test_of_many_spooled_events_as_many_are_listed_as_of_others(
+    open_way: Callable[..., Way],
+) -> None:
+    """The first ones; counts are exact all the same."""
+    way = open_way()
+    spool(way.kafka)
+    results = await way.publish(json.dumps([1, *[{}] * 2500]).encode())
+    members = results.members(full=False)
+    assert (members["accepted"], members["spooled"], members["rejected"]) == (2500, 2500, 1)
+    assert [entry["index"] for entry in members["results"]] == list(range(1000))
+    assert members["truncated"] is True
+    assert len(results.entries) <= 1001, "more are not even looked at"
+
+
 # Cancelled: the client or the process is gone.
 
 
@@ -467,7 +554,7 @@ async def test_others_get_their_turn_while_a_large_batch_is_sealed(
 
 # Whatever happens at once.
 
-KAFKAS = ["well", "away", "silent", "refusing"]
+KAFKAS = ["well", "away", "silent", "refusing", "spooling"]
 
 
 def spoil(kafka: MemoryProducer, topic: MemoryTopic, how: str) -> None:
@@ -477,6 +564,8 @@ def spoil(kafka: MemoryProducer, topic: MemoryTopic, how: str) -> None:
     elif how == "silent":
         kafka.answering.clear()
     topic.compacted = how == "refusing"
+    if how == "spooling":
+        spool(kafka)
 
 
 async def at_its_deadlines(way: Way, work: Coroutine[Any, Any, Results]) -> Results:
@@ -490,7 +579,7 @@ async def at_its_deadlines(way: Way, work: Coroutine[Any, Any, Results]) -> Resu
     return await task
 
 
-FATES = {"well": "ok", "away": "retry", "silent": "unknown"}
+FATES = {"well": "ok", "away": "retry", "silent": "unknown", "spooling": "spooled"}
 LETTERS = {"well": "rejected", "away": "retry", "silent": "retry"}
 
 
@@ -511,9 +600,14 @@ async def test_every_event_has_the_fate_that_it_must_have(
     fates = [usable, reject, keyless, reject, usable]
     told = [(index, status) for index, status, _ in listed(results)]
     assert told == [(i, fate) for i, fate in enumerate(fates) if full or fate != "ok"]
-    counts = [results.accepted, results.rejected, results.retry, results.unknown]
-    assert counts == [fates.count(fate) for fate in ("ok", "rejected", "retry", "unknown")]
+    acked, spooled = results.accepted - results.spooled, results.spooled
+    counts = [acked, spooled, results.rejected, results.retry, results.unknown]
+    assert counts == [
+        fates.count(fate) for fate in ("ok", "spooled", "rejected", "retry", "unknown")
+    ]
+    assert results.letters_spooled == (counts[2] if letters == "spooling" else 0)
     lost = letters in {"refusing", "off"}
     assert results.lost == (fates.count("rejected") if lost else 0)
-    expected = {"acked": counts[0], "rejected": counts[1], "failed": counts[2] + counts[3]}
-    assert way.outcomes() == {outcome: n for outcome, n in expected.items() if n}
+    failed = results.retry + results.unknown
+    outcomes = {"acked": acked, "spooled": spooled, "rejected": results.rejected, "failed": failed}
+    assert way.outcomes() == {outcome: n for outcome, n in outcomes.items() if n}

@@ -25,6 +25,10 @@ COUNTS = ["accepted", "spooled", "rejected", "retry", "unknown"]
         ({"accepted": 1, "spooled": 1}, 202),
         ({"accepted": 2, "spooled": 1, "rejected": 1}, 202),
         ({"accepted": 2, "spooled": 1, "rejected": 1, "lost": 1}, 202),
+        ({"accepted": 2, "rejected": 1, "letters_spooled": 1}, 202),
+        ({"accepted": 2, "rejected": 2, "lost": 1, "letters_spooled": 1}, 202),
+        ({"rejected": 1, "letters_spooled": 1}, 422),
+        ({"rejected": 1, "letters_spooled": 1, "retry": 1}, 503),
         ({"rejected": 1}, 422),
         ({"rejected": 2, "lost": 2}, 422),
         ({"retry": 1}, 503),
@@ -49,16 +53,18 @@ def expected_status(results: Results) -> int:
         (504, results.unknown),
         (503, results.retry),
         (422, results.rejected and not results.accepted),
-        (202, results.spooled),
+        (202, results.spooled or results.letters_spooled),
         (207, results.lost),
     ]
     return next((status for status, applies in rows if applies), 200)
 
 
 def test_every_combination_has_the_status_of_the_table() -> None:
-    """Accepted includes spooled, rejected includes lost."""
-    for ok, spooled, kept, lost, retry, unknown in product(range(3), repeat=6):
-        results = Results(ok + spooled, spooled, kept + lost, retry, unknown, lost)
+    """Accepted includes spooled; rejected includes lost, and those whose copy is in the spool."""
+    for ok, spooled, kept, lost, retry, unknown, letters in product(range(3), repeat=7):
+        rejected = kept + lost + letters
+        results = Results(ok + spooled, spooled, rejected, retry, unknown, lost)
+        results.letters_spooled = letters
         assert results.status == expected_status(results)
 
 
@@ -111,7 +117,7 @@ def listed(members: dict[str, Any]) -> list[int]:
     return [entry["index"] for entry in members["results"]]
 
 
-@given(st.lists(st.sampled_from(["ok", "rejected", "retry", "unknown"])))
+@given(st.lists(st.sampled_from(["ok", "spooled", "rejected", "retry", "unknown"])))
 @settings(deadline=None)
 def test_a_short_list_is_whole_and_in_order(statuses: list[str]) -> None:
     """Whatever the order in which the fates became known."""
@@ -137,6 +143,14 @@ def test_what_must_be_sent_again_is_listed_whatever_the_number() -> None:
     assert listed(members) == first
     assert members["truncated"] is True
     assert listed(filled(["retry", "unknown"] * 2000).members(full=False)) == list(range(4000))
+
+
+def test_what_was_not_even_added_is_said_to_be_left_out() -> None:
+    """Of spooled events no more are added than an answer lists."""
+    results = filled(["spooled"] * 3)
+    assert "truncated" not in results.members(full=False)
+    results.unlisted = 1
+    assert results.members(full=False)["truncated"] is True
 
 
 def test_a_full_list_is_never_cut() -> None:

@@ -404,30 +404,34 @@ def test_all_errors_are_told_at_once(problems: Callable[..., list[str]]) -> None
     ]
 
 
-@pytest.mark.parametrize(
-    ("listener", "sections", "key"),
-    [
-        ({**UDP, "tracer_from": ["10.0.0.0/8"]}, {}, "syslog.listeners[0].tracer_from"),
-        (UDP, {"spool": {"mode": "auto"}}, "spool.mode"),
-        (UDP, {"spool": {"max_bytes": 5}}, "spool.max_bytes"),
-        (UDP, {"spool": {"after_seconds": 5}}, "spool.after_seconds"),
-    ],
-)
-def test_what_is_not_there_yet_is_an_error(
-    problems: Callable[..., list[str]],
-    listener: dict[str, Any],
-    sections: dict[str, Any],
-    key: str,
-) -> None:
+def test_what_is_not_there_yet_is_an_error(problems: Callable[..., list[str]]) -> None:
     """A setting is never accepted and ignored."""
-    (found,) = problems(listener, **sections)
-    assert found.startswith(f"{key}: not_supported_yet")
+    (found,) = problems({**UDP, "tracer_from": ["10.0.0.0/8"]})
+    assert found.startswith("syslog.listeners[0].tracer_from: not_supported_yet")
 
 
 def test_defaults_of_what_is_not_there_yet_are_fine(read: Callable[..., SyslogConfig]) -> None:
     """As the example of the contract has them."""
-    spool = {"mode": "off", "after_seconds": 3}
-    assert read({**UDP, "tracer_from": []}, spool=spool).spool.mode == "off"
+    assert read({**UDP, "tracer_from": []}).syslog.listeners[0].tracer_from == []
+
+
+def test_the_spool_is_for_syslog_as_well(
+    problems: Callable[..., list[str]], read: Callable[..., SyslogConfig]
+) -> None:
+    """And what is wrong with it is told here too."""
+    spool = {"mode": "auto", "path": "spool"}
+    assert read(UDP, spool=spool).spool.mode == "auto"
+    (found,) = problems(UDP, spool={**spool, "after_seconds": 11})
+    assert found == "spool.after_seconds: must be smaller than limits.ack_seconds (10)"
+
+
+def test_another_spool_needs_a_restart(read: Callable[..., SyslogConfig]) -> None:
+    """Whatever of it is changed: its files are open."""
+    current = read(UDP, spool={"mode": "auto", "path": "spool"})
+    spool = {"path": "b", "max_bytes": 1 << 30, "min_free_bytes": 0, "after_seconds": 2}
+    result = change(current, read(UDP, spool=spool), RELOADABLE)
+    assert (result.config, result.changed) == (current, [])
+    assert result.needs_restart == ["spool.mode", *(f"spool.{key}" for key in spool)]
 
 
 # What it says.

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from base64 import b64decode
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.syslog_door import LETTERS, lines, message, messages, on_uvloop, open_door, until
+from tests.syslog_door import (
+    LETTERS,
+    OpenDoor,
+    lines,
+    message,
+    messages,
+    on_uvloop,
+    open_door,
+    until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TCP: dict[str, Any] = {"protocol": "tcp"}
 UDP: dict[str, Any] = {"protocol": "udp"}
@@ -142,6 +156,78 @@ async def test_a_session_is_answered_when_all_of_its_sources_have_its_frames() -
         assert session.is_silent()
         door.topics["auth"].moving.set()
         await session.acked(numbers)
+
+
+# More than memory takes.
+
+LIMITS = {"inflight_bytes": 200_000, "decoded_bytes": 10_000, "body_bytes": 10_000}
+LIMITS |= {"event_bytes": 10_000}
+SMALL_UDP: dict[str, Any] = {**UDP, "frame_bytes": 8_192}
+STUCK = [{"when": {"app_name": "stuck"}, "source": "other"}]
+"""On one socket, so that the others must go on: it cannot rest."""
+
+
+async def flood(door: OpenDoor, enough: Callable[[], Any]) -> int:
+    """Send datagrams for the source ``other``, which is stuck; says how many."""
+    door.topics["other"].moving.clear()
+    sent = 0
+    while not enough():
+        door.datagrams(*messages(50, sent, app="stuck"))
+        sent += 50
+        await asyncio.sleep(0.002)
+    return sent
+
+
+@on_uvloop
+async def test_datagrams_for_which_there_is_no_memory_go_to_the_spool() -> None:
+    """Nothing is dropped while it has room; each is accounted for once, others go on."""
+    async with open_door(SMALL_UDP, rules=STUCK, limits=LIMITS) as door:
+        kept: list[tuple[str, bytes]] = []
+        door.producer.spool = kept
+        sent = await flood(door, lambda: len(kept) > 200)
+        door.datagrams(message("free"))
+        assert await door.written(1) == ["free"]
+        await until(lambda: door.counted("ingest_events_received_total", source="other") == sent)
+        await until(lambda: door.outcomes(source="other") == {"spooled": len(kept)})
+        door.topics["other"].moving.set()
+        acked = sent - len(kept)
+        await until(lambda: door.outcomes(source="other") == {"acked": acked, "spooled": len(kept)})
+        texts = [json.loads(value)["data"]["message"] for _, value in kept]
+        assert {topic for topic, _ in kept} == {"other"}
+        assert sorted([*texts, *door.texts("other")], key=int) == [*map(str, range(sent))]
+
+
+@on_uvloop
+async def test_nobody_waits_for_what_waits_for_the_spool() -> None:
+    """The spool bounds what it holds: the budget, which makes everybody rest, has none of it."""
+    async with open_door(SMALL_UDP, rules=STUCK, limits=LIMITS) as door:
+        door.producer.spool = []
+        door.producer.synced.clear()
+        budget, holder = door.front._pressure.budget, door.front._roads["other"].holder
+        await flood(door, lambda: budget.exceeds_share(holder))
+        before, received = door.used_bytes, door.counted("ingest_events_received_total")
+        await flood(door, lambda: door.counted("ingest_events_received_total") > received + 500)
+        assert (door.used_bytes, budget.paused) == (before, False)
+        door.datagrams(message("free"))
+        assert await door.written(1) == ["free"]
+        door.producer.synced.set()
+
+
+@on_uvloop
+async def test_datagrams_are_dropped_when_the_spool_has_no_room_either() -> None:
+    """That is counted by its reason, once, and nothing of them is held."""
+    async with open_door(SMALL_UDP, rules=STUCK, limits=LIMITS) as door:
+        door.producer.spool, door.producer.room = [], False
+        sent = await flood(door, lambda: door.dropped("backpressure"))
+        await until(lambda: door.counted("ingest_events_received_total", source="other") == sent)
+        dropped = door.dropped("backpressure")
+        assert door.outcomes(source="other") == {"dropped": dropped}
+        assert door.producer.spool == []
+        door.topics["other"].moving.set()
+        await until(
+            lambda: door.outcomes(source="other") == {"acked": sent - dropped, "dropped": dropped}
+        )
+        assert await door.shut() == 0, "it is no loss of the end"
 
 
 # Envelope and counts.

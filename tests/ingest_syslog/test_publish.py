@@ -169,6 +169,91 @@ async def test_several_codes_are_counted_each() -> None:
         ]
 
 
+# Kafka is away, and there is a spool.
+
+
+def spool(door: OpenDoor) -> list[tuple[str, bytes]]:
+    """Have everything go to the spool; what is in it."""
+    kept: list[tuple[str, bytes]] = []
+    door.producer.spool, door.producer.spooling = kept, True
+    return kept
+
+
+@pytest.mark.parametrize("kind", [TCP, UDP])
+@on_uvloop
+async def test_what_is_durable_in_the_spool_is_counted_as_spooled(kind: dict[str, Any]) -> None:
+    """Not as acked; nothing is held of it any more, and nothing is lost at the end."""
+    async with open_door(kind) as door:
+        kept = spool(door)
+        if kind is UDP:
+            door.datagrams(*messages(3))
+        else:
+            await (await door.connect()).send(lines(messages(3)))
+        await until(lambda: door.outcomes(source="logs") == {"spooled": 3})
+        assert [json.loads(value)["data"]["message"] for _, value in kept] == ["0", "1", "2"]
+        assert door.used_bytes == 0
+        assert await door.shut() == 0
+
+
+@on_uvloop
+async def test_a_session_is_answered_when_the_spool_has_its_frames_for_good() -> None:
+    """Not before they are durable there."""
+    async with open_door(RELP) as door:
+        kept = spool(door)
+        door.producer.synced.clear()
+        session = await door.relp()
+        numbers = await session.deliver(*messages(3))
+        await until(lambda: door.front._publisher.open == 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert session.is_silent()
+        assert door.outcomes() == {}
+        door.producer.synced.set()
+        await session.acked(numbers)
+        assert len(kept) == 3
+        assert door.outcomes() == {"spooled": 3}
+
+
+@on_uvloop
+async def test_dead_letters_in_the_spool_are_kept() -> None:
+    """The message counts as rejected, and its client is answered."""
+    async with open_door({**RELP, "frame_bytes": 480, "oversize": "dead_letter"}) as door:
+        kept = spool(door)
+        session = await door.relp()
+        await session.acked(await session.deliver(message("fits"), message().ljust(500, b"x")))
+        assert sorted(topic for topic, _ in kept) == [LETTERS, "logs"]
+        assert door.outcomes() == {"spooled": 1, "rejected": 1}
+        assert door.counted("ingest_dead_letters_lost_total") == 0
+        assert door.counted("ingest_rejects_total", code="event_too_large") == 1
+
+
+@on_uvloop
+async def test_each_part_of_a_batch_has_its_own_outcome() -> None:
+    """In Kafka, in the spool, refused, neither here nor there: every record counts once."""
+    fates = [
+        (Status.ACKED, [0, 1], ""),
+        (Status.SPOOLED, [2], ""),
+        (Status.REFUSED, [3], "refused_by_kafka"),
+        (Status.RETRY, [4, 5], "shutting_down"),
+        (Status.RETRY, [6], "no_room"),
+    ]
+    async with open_door(TCP, dead_letter={"mode": "off"}) as door:
+
+        def submit(_topic: str, values: list[bytes], **options: Any) -> Receipt:
+            receipt = Receipt(len(values), options["on_settled"])
+            for status, at, code in fates:
+                receipt.resolve(Run(status, at, code=code, values=[values[i] for i in at]))
+            return receipt
+
+        door.producer.submit = submit  # type: ignore[method-assign]
+        await (await door.connect()).send(lines(messages(7)))
+        wanted = {"acked": 2, "spooled": 1, "rejected": 1, "dropped": 3}
+        await until(lambda: door.outcomes() == wanted)
+        assert door.dropped("shutting_down") == 2
+        assert door.dropped("backpressure") == 1
+        assert await door.shut() == 2, "backpressure is no loss of the end"
+
+
 # The end without Kafka.
 
 

@@ -1,0 +1,1 @@
+"""A command for what services have left in their spools: tells of it, checks it, drains it."""
