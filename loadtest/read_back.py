@@ -73,6 +73,7 @@ async def read_back(
 def _consumer(bootstrap_servers: str) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
+        auto_offset_reset="earliest",  # else a late reset to the end undoes a seek to the beginning
         enable_auto_commit=False,
         max_partition_fetch_bytes=8_388_608,
     )
