@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test unit lint format lock bench syslog-bench syslog-loss compare ledger frozen clean
+.PHONY: help run test unit lint format lock bench syslog-bench syslog-loss compare ledger frozen faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ ledger: $(INSTALLED) ## send, read back, compare: nothing acknowledged may be mi
 
 frozen: $(INSTALLED) ## a worker's memory at full load while Kafka stands still
 	$(BIN)/python -m loadtest.frozen --record
+
+faults: $(INSTALLED) ## kills and broker faults under load, as long as asked: make faults SECONDS=600 SEED=1
+	$(BIN)/python -m loadtest.campaign --seed $(or $(SEED),1) --seconds $(or $(SECONDS),300) $(OPTIONS)
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
