@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test unit lint format lock bench syslog-bench syslog-loss compare ledger frozen faults clean
+.PHONY: help run test unit lint format lock bench syslog-bench syslog-loss compare ledger frozen faults spool clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ frozen: $(INSTALLED) ## a worker's memory at full load while Kafka stands still
 
 faults: $(INSTALLED) ## kills and broker faults under load, as long as asked: make faults SECONDS=600 SEED=1
 	$(BIN)/python -m loadtest.campaign --seed $(or $(SEED),1) --seconds $(or $(SECONDS),300) $(OPTIONS)
+
+spool: $(INSTALLED) ## the spool at full load: its cost, how it fills and drains; records too
+	$(BIN)/python -m loadtest.spool --record
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -221,7 +221,9 @@ class KafkaProducer:
     def is_troubled(self, topic: str) -> bool:
         """Whether Kafka does not take records of ``topic`` as it should."""
         known = self._topics.get(topic)
-        return self.connected is not True if known is None else known.look(self._loop.time())
+        if known is None:
+            return self.connected is not True
+        return known.is_troubled(self._loop.time())
 
     def _spill(self, topic: Topic, segment: Segment) -> None:
         """Have the overflow keep records that there is no memory for."""
@@ -295,8 +297,7 @@ class KafkaProducer:
             self._deadlines.sweep(now)
             if self._overflow is not None:
                 for topic in self._topics.values():
-                    if topic.look(now):
-                        topic.relieve(patient_only=True)
+                    topic.watch(now)
 
     async def _supervise(self) -> None:
         """Keep a working client: connect, prepare topics, probe, start anew when all is silent."""

@@ -26,6 +26,13 @@ class Overflow(Protocol):
         """Whether it takes more, as far as known."""
 
     @property
+    def has_spare(self) -> bool:
+        """Whether it takes more for a topic with trouble of its own, which may last for days.
+
+        Half of it is kept for trouble that all topics share.
+        """
+
+    @property
     def is_swamped(self) -> bool:
         """Whether so much waits to be written to it that more should not be held for its sake."""
 

@@ -192,6 +192,11 @@ class Spool:
         return self.status.room and not self._refused
 
     @property
+    def has_spare(self) -> bool:
+        """See `ingest.overflow.Overflow`."""
+        return self.has_room and self.status.spare
+
+    @property
     def is_swamped(self) -> bool:
         """See `ingest.overflow.Overflow`."""
         return self._open_bytes > SWAMPED_BYTES
@@ -472,6 +477,7 @@ class _Files:
             bytes=store.bytes,
             oldest_seconds=max(0.0, time.time() - oldest_ms / 1000) if oldest_ms else 0.0,
             room=not store.problem and store.room(self._room_bytes),
+            spare=store.room(self._settings.max_bytes // 2),
             problem=store.problem,
         )
 

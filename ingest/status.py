@@ -30,6 +30,7 @@ class SpoolStatus(msgspec.Struct, frozen=True):
         bytes: what it occupies on its disk.
         oldest_seconds: since the oldest of its events was written to it; 0 while it is empty.
         room: whether it takes more.
+        spare: whether it is less than half full.
         problem: why its disk is not trusted just now; empty when it is.
     """
 
@@ -37,6 +38,7 @@ class SpoolStatus(msgspec.Struct, frozen=True):
     bytes: int = 0
     oldest_seconds: float = 0.0
     room: bool = True
+    spare: bool = True
     problem: str = ""
 
     @property

@@ -40,7 +40,8 @@ class Topic:
 
     Attributes:
         problem: why the topic cannot be used, or empty. Only its own sources suffer.
-        troubled: whether what is new goes to the overflow, by what was seen last; see `look`.
+        troubled: whether what is new goes to the overflow; see `is_troubled`. What is older goes
+            there in the same moment, so that it is before what is new.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Topic:
     def divert(self, segment: Segment) -> bool:
         """Have the overflow keep ``segment``, if it can; whether it does."""
         overflow = self._overflow
-        if overflow is None or segment.replayed or not overflow.has_room:
+        if overflow is None or segment.replayed or not self._has_room(overflow):
             return False
         overflow.keep(segment, self._take_back)
         return True
@@ -121,7 +122,10 @@ class Topic:
     def diverts(self) -> bool:
         """Whether something that was submitted now would go to the overflow."""
         overflow = self._overflow
-        return overflow is not None and overflow.has_room and self.look(monotonic())
+        return overflow is not None and self._has_room(overflow) and self.is_troubled(monotonic())
+
+    def _has_room(self, overflow: Overflow) -> bool:
+        return overflow.has_spare if self.problem else overflow.has_room
 
     def spill(self, segment: Segment) -> bool:
         """Have the overflow keep ``segment``, or nobody; whether it may do so."""
@@ -145,23 +149,28 @@ class Topic:
         """An attempt to write has ended."""
         if failed:
             self._failed_at = monotonic()
-            self.troubled = True
+            self.watch(self._failed_at)
         elif self.troubled:
             self._failed_at = None
-            self.look(monotonic())
+            self.watch(monotonic())
 
-    def look(self, now: float) -> bool:
+    def watch(self, now: float) -> None:
+        """Have the overflow take what has no deadline, and what is new, as long as it must."""
+        self.troubled = self.is_troubled(now)
+        if self.troubled:
+            self.relieve(patient_only=True)
+
+    def is_troubled(self, now: float) -> bool:
         """Whether Kafka does not take records as it should: see `Overflow.after_seconds`."""
         if self._overflow is None:
             return False
         before = now - self._overflow.after_seconds
-        self.troubled = (
+        return (
             bool(self.problem)
             or self._link.connected is False
             or self._failed_lately(now)
             or any(since < before for since in self._waiting_since())
         )
-        return self.troubled
 
     def _failed_lately(self, now: float) -> bool:
         """Whether the last attempt failed, and is followed by another or was just now."""

@@ -323,6 +323,14 @@ async def test_what_was_spooled_survives_an_end_in_good_order(
     assert result.http.keys() <= {0, 200, 202, 503}
 
 
+async def both_spool(kafka: Kafka, gateway: Gateway, load: Load) -> None:
+    """Have Kafka away, and something in the spool of each of two workers."""
+    await load.answers(200, more=50)
+    await asyncio.to_thread(is_away, kafka)
+    await load.answers(202, more=200)
+    await until(lambda: all(map(has_spooled, gateway.status()["workers"])), "one has nothing")
+
+
 async def test_what_was_spooled_survives_the_death_of_the_service(
     own_kafka: Kafka, start_gateway: Start, start_load: StartLoad, tmp_path: Path
 ) -> None:
@@ -330,10 +338,7 @@ async def test_what_was_spooled_survives_the_death_of_the_service(
     topic = own_kafka.new_name()
     gateway = start_gateway(own_kafka.servers, settings(topic, tmp_path, workers=2))
     load = start_load(gateway, connections=24)  # both workers have some of them
-    await load.answers(200, more=50)
-    await asyncio.to_thread(is_away, own_kafka)
-    await load.answers(202, more=200)
-    await until(lambda: all(map(has_spooled, gateway.status()["workers"])), "one has nothing")
+    await both_spool(own_kafka, gateway, load)
     await asyncio.to_thread(kill_all, gateway)
     await load.cut_off()
     await asyncio.to_thread(is_back, own_kafka)
@@ -357,10 +362,7 @@ async def test_what_a_dead_worker_has_spooled_is_sent_without_a_restart(
     topic = own_kafka.new_name()
     gateway = start_gateway(own_kafka.servers, settings(topic, tmp_path, workers=2))
     load = start_load(gateway, connections=24)  # both workers have some of them
-    await load.answers(200, more=50)
-    await asyncio.to_thread(is_away, own_kafka)
-    await load.answers(202, more=200)
-    await until(lambda: all(map(has_spooled, gateway.status()["workers"])), "one has nothing")
+    await both_spool(own_kafka, gateway, load)
     before = worker_pids(gateway)
     os.kill(before[0], signal.SIGKILL)
     await until(

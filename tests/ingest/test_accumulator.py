@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -205,6 +206,43 @@ def test_withdrawn_segments_at_the_front_are_forgotten() -> None:
     parts[2].expire()
     queue.discard_done()
     assert (list(queue.segments), queue.size) == ([], 0)
+
+
+def replayed(segment: Segment) -> Segment:
+    """The same, as it comes from the spool."""
+    segment.replayed = True
+    return segment
+
+
+def test_what_is_replayed_waits_behind_what_comes_in() -> None:
+    """It fills what room there is, and sees to it that it is not for ever."""
+    size = numbered(0, 1).size
+    limit = BATCH_OVERHEAD_BYTES + 2 * size
+    queue = queue_of(*(replayed(numbered(number, 1)) for number in range(10)))
+    live = [numbered(100 + number, 1) for number in range(100)]
+    queue.append(live[0])
+    assert [part.replayed for part in queue.take(limit)] == [False, True]
+    for part in live[1:]:
+        queue.append(part)
+    takes = [[part.replayed for part in queue.take(limit)] for _ in range(16)]
+    assert takes.count([False, False]) == 12
+    assert takes.count([True, True]) == 4
+    assert queue.size == size * len(list(queue))
+
+
+def test_what_is_copied_is_not_taken() -> None:
+    """Whoever copies it tells its fate, or queues it afresh."""
+    copied, other = numbered(0, 1), numbered(1, 1)
+    copied.copy = SimpleNamespace(landed=lambda _: None, over=lambda: None)
+    queue = queue_of(copied, other)
+    assert queue.take(LARGE) == [other]
+    assert not queue
+    fresh = copied.afresh()
+    assert copied.done
+    assert fresh.waits
+    assert not fresh.receipt.answered
+    fresh.acked(0, 0)
+    assert fresh.receipt.answered
 
 
 def test_everything_can_be_taken_at_once() -> None:

@@ -84,3 +84,22 @@ def test_a_sweep_expires_exactly_those_whose_time_has_come(
         assert [run.status for run in receipt.runs] == expected
     open_ones = sum(not receipt.answered for receipt in receipts)
     assert open_ones <= len(deadlines) <= sum(deadline > now for deadline, _ in entries)
+
+
+def test_a_receipt_is_looked_at_before_its_deadline() -> None:
+    """Once, as long before as was said, unless it is answered by then; then it expires in time."""
+    seen: list[Receipt] = []
+    deadlines, receipt, quick = Deadlines(seen.append, 1.0), waiting(), waiting()
+    deadlines.add(5.0, receipt)
+    deadlines.add(5.0, quick)
+    answer(quick)
+    deadlines.sweep(3.9)
+    assert seen == []
+    deadlines.sweep(4.0)
+    deadlines.sweep(4.5)
+    assert seen == [receipt]
+    assert not receipt.answered
+    deadlines.sweep(5.0)
+    assert receipt.answered
+    assert seen == [receipt]
+    assert len(deadlines) == 0

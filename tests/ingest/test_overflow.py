@@ -33,6 +33,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.has_room = True
+        self.has_spare = True
         self.is_swamped = False
         self.waiting: list[tuple[Segment, Callable[[Segment], None]]] = []
         self.kept: list[bytes] = []
@@ -236,7 +237,7 @@ async def test_while_kafka_is_well_nothing_is_kept(kafka: Kafka) -> None:
 
 
 async def test_a_topic_of_its_own_trouble_is_kept_alone(kafka: Kafka) -> None:
-    """Others go on to Kafka."""
+    """Others go on to Kafka; and half of the room is theirs, should they ever need it."""
     shelf, good = Shelf(), kafka.create(kafka.new_name())
     bad = "no topic can have this name!"
     async with producing(kafka.servers, shelf) as producer:
@@ -246,4 +247,9 @@ async def test_a_topic_of_its_own_trouble_is_kept_alone(kafka: Kafka) -> None:
         assert await answer(submit(producer, b"good", None, good)) == (Status.ACKED, "")
         assert producer.is_troubled(bad)
         assert not producer.is_troubled(good)
+        shelf.has_spare = False
+        assert await answer(submit(producer, b"more", 1.0, bad)) == (
+            Status.RETRY,
+            "topic_unavailable",
+        )
     assert shelf.kept == [b"bad"]

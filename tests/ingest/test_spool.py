@@ -219,8 +219,10 @@ async def test_a_full_spool_gives_back_what_it_cannot_keep(tmp_path: Path) -> No
     async with spooling(tmp_path, max_bytes=16 << 20) as spool:
         failed: list[Segment] = []
         while not failed:
+            assert spool.has_spare or spool.status.bytes > 4 << 20
             failed = await keep(spool, *(segment("t", noise) for _ in range(4)))
         assert not spool.has_room
+        assert not spool.has_spare
         for each in failed:
             assert not each.receipt.answered
             assert not each.handed_over
@@ -270,3 +272,15 @@ async def test_while_much_waits_to_be_written_it_is_swamped(tmp_path: Path) -> N
         assert spool.is_swamped
         await spool.settle(PATIENCE_SECONDS)
         assert not spool.is_swamped
+
+
+async def test_little_on_the_disk_is_not_much_in_memory(tmp_path: Path) -> None:
+    """What compresses well is read in pieces, all of it."""
+    async with spooling(tmp_path) as spool:
+        for number in range(12):
+            await keep(spool, segment("t", b"%d" % number + bytes(1 << 20)))
+        found: list[Batch] = []
+        while batches := await spool.read("t", found[-1].place if found else None, 1 << 20):
+            assert sum(batch.size for batch in batches) < 4 << 20
+            found += batches
+        assert [value.rstrip(b"\0") for value in values(found)] == [b"%d" % n for n in range(12)]

@@ -307,6 +307,18 @@ async def test_a_dead_letter_only_in_the_spool_is_202(door: OpenDoor) -> None:
     assert (await door.post(b"[1]")).status == 422, "no event was usable"
 
 
+async def test_with_kafka_away_and_a_full_spool_nothing_is_read(door: OpenDoor) -> None:
+    """The client learns it at once instead of at the deadline, and nothing was taken."""
+    door.producer.spool, door.producer.spooling, door.producer.room = [], True, False
+    answer = await door.post()
+    assert (answer.status, answer.code) == (503, "kafka_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert "results" not in answer.document
+    assert door.is_untouched()
+    door.producer.room = True
+    assert (await door.post()).status == 202
+
+
 async def test_a_dry_run_foretells_the_spool(door: OpenDoor) -> None:
     """And does not use it."""
     door.producer.spool, door.producer.spooling = [], True
