@@ -252,9 +252,12 @@ def _chosen(column: Sequence[Item], positions: Sequence[int]) -> list[Item]:
 
 
 def first_since(segments: Iterable[Segment]) -> Iterator[float]:
-    """When the first that is still to be written was submitted, if there is one."""
+    """When the first that is still to be written was submitted, if there is one.
+
+    What is replayed does not count: it waits for what comes in, and may do so for long.
+    """
     for segment in segments:
-        if segment.waits:
+        if segment.waits and not segment.replayed:
             yield segment.since
             return
 

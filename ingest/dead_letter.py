@@ -61,6 +61,7 @@ class DeadLetters:
         timestamp_ms: int,
         deadline: float | None,
         on_settled: Callable[[], None],
+        overflow: bool = False,
     ) -> Receipt:
         """Write the original bytes of ``rejects``, cut to what the topic takes.
 
@@ -71,6 +72,7 @@ class DeadLetters:
             deadline: when the receipt must be answered, on the event loop's clock; None: when
                 Kafka or the spool has taken them, or Kafka refused them for good.
             on_settled: called when none of their bytes are held any more.
+            overflow: there is no memory for them; see `ingest.producer.Producer.submit`.
         """
         limit = self._producer.value_limit(self.topic)
         values, headers = [], []
@@ -85,6 +87,7 @@ class DeadLetters:
             timestamp_ms=timestamp_ms,
             deadline=deadline,
             on_settled=on_settled,
+            overflow=overflow,
         )
 
 

@@ -7,6 +7,7 @@ fresh one when nothing succeeds any more; the writing is done by one writer per 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from structlog import get_logger
@@ -42,6 +43,8 @@ LOOK_SECONDS = 2.0
 """How long a writer waits for the limits of now before it goes on without them."""
 REST_SECONDS = 0.5
 """How often the supervisor looks around when all is well."""
+DISCONNECT_SECONDS = 1.0
+"""How long a broker that does not answer may hold up the end."""
 REBUILD_SECONDS = 10.0
 """With no success for this long, a new client starts from the bootstrap servers again."""
 
@@ -108,7 +111,9 @@ class KafkaProducer:
             await topic.stop()
         await cancel(self._tasks)
         if self.client is not None:
-            await self.client.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DISCONNECT_SECONDS):
+                    await self.client.stop()
 
     async def relieve(self, seconds: float) -> None:
         """Have the overflow keep all that waits; returns when it has, or after ``seconds``."""
@@ -293,11 +298,16 @@ class KafkaProducer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = self._loop.time()
-            self._deadlines.sweep(now)
-            if self._overflow is not None:
-                for topic in self._topics.values():
-                    topic.watch(now)
+            try:
+                self._look_at_the_clock(self._loop.time())
+            except Exception:
+                log.exception("sweep_failed")  # deadlines depend on it: it must go on
+
+    def _look_at_the_clock(self, now: float) -> None:
+        self._deadlines.sweep(now)
+        if self._overflow is not None:
+            for topic in self._topics.values():
+                topic.watch(now)
 
     async def _supervise(self) -> None:
         """Keep a working client: connect, prepare topics, probe, start anew when all is silent."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ingest.settings import SharedSettings
     from ingest.status import SpoolStatus
 
-SPOOL_CLOSE_SECONDS = 5.0
+SPOOL_CLOSE_SECONDS = 1.5
 """A disk that does not answer any more must not keep a worker from ending."""
 
 
@@ -70,12 +70,13 @@ class Outlet:
         if self._replay is not None:
             await self._replay.stop()
         await self.producer.stop(seconds)
-        if self._replay is not None:
-            await self._replay.finish()
-        if self._spool is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SPOOL_CLOSE_SECONDS):
-                    await self._spool.close()
+        if self._spool is None or self._replay is None:
+            return
+        self._spool.give_up()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SPOOL_CLOSE_SECONDS):
+                await self._replay.finish()
+                await self._spool.close()
 
 
 def _spool_of(config: SharedSettings, service: str) -> Spool | None:

@@ -86,8 +86,8 @@ class Topic(Protocol):
     def give_up(self, problem: str) -> None:
         """The topic cannot be used, for the reason ``problem``."""
 
-    def refuse(self, segment: Segment) -> None:
-        """What becomes of a segment of a topic that cannot be used, or that is done already."""
+    def refuse(self, segments: Sequence[Segment], *, older: bool = False) -> None:
+        """What becomes of segments of a topic that cannot be used, or that are done already."""
 
 
 class PartitionWriter:
@@ -132,7 +132,12 @@ class PartitionWriter:
     async def stop(self) -> list[Segment]:
         """Stop writing; what was left, oldest first, is the caller's."""
         await cancel([self._task])
-        left = [segment for segment in self.open_segments() if segment.waits]
+        left = []
+        for segment in self.open_segments():
+            if segment.done:  # its bytes are held no more
+                segment.failed(Status.UNKNOWN, "")
+            elif segment.waits:
+                left.append(segment)
         self._pieces = []
         self.queue = PartitionQueue()
         return left
@@ -187,7 +192,7 @@ class PartitionWriter:
             self._link.in_trouble()
             await asyncio.sleep(pause_seconds(attempt))
             attempt += 1
-            for piece in self._pieces:
+            for piece in reversed(self._pieces):  # each is put before what is younger
                 piece[:] = self._still_wanted(piece)
             self.queue.discard_done()
         self.failing = False
@@ -263,10 +268,9 @@ class PartitionWriter:
 
     def _still_wanted(self, segments: list[Segment]) -> list[Segment]:
         """What to try again: neither answered at its deadline nor for an unusable topic."""
-        wanted = []
+        wanted: list[Segment] = []
+        refused: list[Segment] = []
         for segment in segments:
-            if segment.done or self._topic.problem:
-                self._topic.refuse(segment)
-            else:
-                wanted.append(segment)
+            (refused if segment.done or self._topic.problem else wanted).append(segment)
+        self._topic.refuse(refused, older=True)
         return wanted

@@ -129,7 +129,7 @@ class Replay:
 
     async def _replay_all(self, topic: str) -> None:
         after = None
-        while batches := await self._spool.read(topic, after, READ_BYTES):
+        while batches := await self._spool.read(topic, after, self._most(topic)):
             for batch in batches:
                 await self._turn_of(topic, batch.size)
                 await self._give(topic, batch)
@@ -137,6 +137,10 @@ class Replay:
         while self._flying.get(topic):
             await self._movement()
         await asyncio.sleep(REST_SECONDS)  # what is in the spool is looked at less often than done
+
+    def _most(self, topic: str) -> int:
+        """How much to read at once: one batch where it has to wait."""
+        return 1 if self._producer.is_troubled(topic) else READ_BYTES
 
     async def _turn_of(self, topic: str, size: int) -> None:
         """Wait until so many bytes more may be on their way."""

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from structlog import get_logger
 
@@ -23,7 +23,7 @@ from ingest.spool_batch import Damaged, Entry, Packed, pack, unpack
 from ingest.spool_file import SpoolError, SpoolFull
 from ingest.spool_folders import claim, orphans
 from ingest.spool_quota import Quota
-from ingest.spool_store import Damage, Place, Store
+from ingest.spool_store import Damage, Place, Store, Stored
 from ingest.status import SpoolStatus
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ PLAIN_BYTES = 2 << 20
 """Not much more than that is read at once, after decompression."""
 GROUP_BYTES = 8 << 20
 """One commit is of about so much at most, so that nobody waits long for it."""
+GROUP_COPIES = 2_000
+"""Nor of more submissions, whose fates are told in one turn of the event loop."""
 GROUP_SHARE = 8
 """Nor is it more than this part of the quota. There is room as long as a whole one fits."""
 SWAMPED_BYTES = 32 << 20
@@ -104,9 +106,10 @@ class SpoolCopy:
         self.position = 0
 
     def parts(self) -> list[Segment]:
-        """What there is now of the segment: it may have been split since."""
+        """What there is now of the segment without a fate: it may have been split since."""
         parts: Iterable[object] = self.receipt.parts
-        return [part for part in parts if getattr(part, "copy", None) is self]  # type: ignore[misc]
+        found: list[Any] = [part for part in parts if getattr(part, "copy", None) is self]
+        return [part for part in found if not part.done]
 
     def landed(self, count: int) -> None:
         """See `ingest.accumulator.Copy.landed`."""
@@ -165,7 +168,8 @@ class Spool:
         self._jobs: queue.SimpleQueue[SpoolCopy | Place | Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._looking: asyncio.Task[None] | None = None
-        self._open = self._open_bytes = 0  # copies that are not durable yet
+        self._open: set[SpoolCopy] = set()  # not durable yet
+        self._open_bytes = 0
         self._idle = asyncio.Event()
         self._flights: dict[Place, _Flight] = {}
         self._refused = False  # a write failed, and nobody has looked since
@@ -205,7 +209,7 @@ class Spool:
         """See `ingest.overflow.Overflow`."""
         copy = SpoolCopy(self, segment, failed)
         segment.copy = copy
-        self._open += 1
+        self._open.add(copy)
         self._open_bytes += copy.size
         self._idle.clear()
         self._jobs.put(copy)
@@ -216,6 +220,12 @@ class Spool:
             async with asyncio.timeout(seconds):
                 while self._open:
                     await self._idle.wait()
+
+    def give_up(self) -> None:
+        """Nobody waits any longer: of what is not durable yet, nobody knows."""
+        for copy in tuple(self._open):
+            for part in copy.parts():
+                part.expire()
 
     def landed(self, copy: SpoolCopy) -> None:
         """Kafka has all that is in a copy which is durable: it need not be replayed."""
@@ -299,7 +309,7 @@ class Spool:
         jobs: list[Callable[[], None]] = []
         size, wait = 0, True
         with contextlib.suppress(queue.Empty):
-            while size < self._group_bytes and not jobs:
+            while size < self._group_bytes and len(copies) < GROUP_COPIES and not jobs:
                 job = self._jobs.get(block=wait)
                 wait = False
                 if isinstance(job, SpoolCopy):
@@ -313,12 +323,18 @@ class Spool:
 
     def _write(self, copies: list[SpoolCopy]) -> None:
         """Store copies, and say what became of them."""
+        batches = list(_together(copies))
         try:
-            batches = list(_together(copies))
             packed = [pack(group[0].topic, [copy.entry for copy in group]) for group in batches]
             places = self._files.append(packed)
-        except SpoolError as error:
-            self._tell(self._not_written, copies, isinstance(error, SpoolFull))
+        except SpoolFull:
+            if len(batches) == 1:
+                self._tell(self._not_written, copies, True)
+            else:  # it may be one that is too large
+                for group in batches:
+                    self._write(group)
+        except SpoolError:
+            self._tell(self._not_written, copies, False)
         except Exception:
             log.exception("spool_failed")
             self._tell(self._not_written, copies, False)
@@ -328,15 +344,17 @@ class Spool:
     # What became of copies, on the event loop.
 
     def _written(self, batches: list[list[SpoolCopy]], places: list[Place]) -> None:
-        for place, group in zip(places, batches, strict=True):
-            flight = _Flight(self._loop.time() + self._attempt_seconds)
-            for position, copy in enumerate(group):
-                self._take_off(copy, place, position, flight)
-            if len(flight.landed) == len(group):
-                self.done(place)
-            elif flight.flying or flight.landed:
-                self._flights[place] = flight
-        self._closed(copy for group in batches for copy in group)
+        try:
+            for place, group in zip(places, batches, strict=True):
+                flight = _Flight(self._loop.time() + self._attempt_seconds)
+                for position, copy in enumerate(group):
+                    self._take_off(copy, place, position, flight)
+                if len(flight.landed) == len(group):
+                    self.done(place)
+                elif flight.flying or flight.landed:
+                    self._flights[place] = flight
+        finally:
+            self._closed(copy for group in batches for copy in group)
 
     @staticmethod
     def _take_off(copy: SpoolCopy, place: Place, position: int, flight: _Flight) -> None:
@@ -353,16 +371,19 @@ class Spool:
 
     def _not_written(self, copies: list[SpoolCopy], certain: bool) -> None:  # noqa: FBT001
         """Copies did not come about; where that is not certain, a restart may bring them back."""
-        self._refused = True
-        for copy in copies:
-            for part in copy.parts():
-                part.handed_over |= not certain
-                copy.failed(part)
-        self._closed(copies)
+        usual = sum(copy.size for copy in copies) <= self._group_bytes
+        self._refused |= usual or not certain  # else it is just one that is too large
+        try:
+            for copy in copies:
+                for part in copy.parts():
+                    part.handed_over |= not certain
+                    copy.failed(part)
+        finally:
+            self._closed(copies)
 
     def _closed(self, copies: Iterable[SpoolCopy]) -> None:
         for copy in copies:
-            self._open -= 1
+            self._open.discard(copy)
             self._open_bytes -= copy.size
         if not self._open:
             self._idle.set()
@@ -399,6 +420,8 @@ class _Files:
         self._path = Path(settings.path) / service
         self._given = folders
         self._store: Store | None = None
+        self._quota: Quota | None = None
+        self._unreadable: set[Place] = set()
         self._problem = ""
         self._adopted_at = float("-inf")
         self._closed = False
@@ -429,11 +452,18 @@ class _Files:
             try:
                 entries = unpack(stored.packed)
             except Damaged:
-                log.exception("spool_batch_unreadable", topic=topic, events=stored.packed.events)
+                self._tell_unreadable(stored)
                 entries = None
             size = sum(sum(map(len, entry.values)) for entry in entries or ())
             found.append(Batch(stored.place, entries, stored.packed.events, size))
         return found
+
+    def _tell_unreadable(self, stored: Stored) -> None:
+        """Log, once, a batch that is intact and no batch of this version."""
+        if stored.place not in self._unreadable:
+            self._unreadable.add(stored.place)
+            topic, events = stored.packed.topic, stored.packed.events
+            log.error("spool_batch_unreadable", topic=topic, events=events)
 
     def look(self) -> tuple[SpoolStatus, Damage]:
         """How it is; and what was found to be damaged since the last look."""
@@ -457,7 +487,8 @@ class _Files:
     def _open(self) -> Store:
         if self._closed:
             raise SpoolFull("closed")
-        quota = Quota(self._path, self._settings.max_bytes, self._settings.min_free_bytes)
+        settings = self._settings
+        quota = self._quota = Quota(self._path, settings.max_bytes, settings.min_free_bytes)
         folders = self._given or [claim(self._path), *orphans(self._path)]
         self._adopted_at = time.monotonic()
         self._store = Store(folders, quota)
@@ -466,8 +497,11 @@ class _Files:
     def _adopt(self, store: Store) -> None:
         self._adopted_at = time.monotonic()
         for folder in orphans(self._path):
-            log.info("spool_adopted", folder=folder.path.name)
-            store.adopt(folder)
+            if any(folder.path.glob("*.sqlite")):
+                log.info("spool_adopted", folder=folder.path.name)
+                store.adopt(folder)
+            else:  # empty, or with what was set aside only
+                folder.remove()
 
     def _status(self, store: Store) -> SpoolStatus:
         backlog = {topic: each for topic, each in store.backlog().items() if each.batches}
@@ -477,7 +511,7 @@ class _Files:
             bytes=store.bytes,
             oldest_seconds=max(0.0, time.time() - oldest_ms / 1000) if oldest_ms else 0.0,
             room=not store.problem and store.room(self._room_bytes),
-            spare=store.room(self._settings.max_bytes // 2),
+            spare=self._quota is not None and not self._quota.is_half_used(),
             problem=store.problem,
         )
 
@@ -485,12 +519,16 @@ class _Files:
 def _together(copies: Iterable[SpoolCopy]) -> Iterable[list[SpoolCopy]]:
     """Copies that are stored as one batch: of one topic, in their order."""
     by_topic: dict[str, list[SpoolCopy]] = {}
+    sizes: dict[str, int] = {}
     for copy in copies:
         group = by_topic.setdefault(copy.topic, [])
-        if group and sum(each.size for each in group) + copy.size > BATCH_BYTES:
+        size = sizes.get(copy.topic, 0) + copy.size
+        if group and size > BATCH_BYTES:
             yield group
-            group = by_topic[copy.topic] = []
+            group, size = [], copy.size
+            by_topic[copy.topic] = group
         group.append(copy)
+        sizes[copy.topic] = size
     yield from by_topic.values()
 
 

@@ -48,6 +48,13 @@ class Quota:
         except OSError:
             return False
 
+    def is_half_used(self) -> bool:
+        """Whether more than half of `max_bytes` is occupied; also where that cannot be told."""
+        try:
+            return 2 * self._used() > self.max_bytes
+        except OSError:
+            return True
+
     def wrote(self, size: int) -> None:
         """This worker has just written ``size`` bytes."""
         self._occupied += size

@@ -353,6 +353,8 @@ class Store:
         self, held: _Held, topic: str, after_id: int, limit_bytes: int, *, at_least_one: bool
     ) -> tuple[list[Stored], bool]:
         """What a file has for a topic, and whether it has more than the limit allows."""
+        if held.topics is not None and topic not in held.topics:
+            return [], False
         file = self._use(held)
         counted = (held.topics or {}).get(topic)
         if file is None or counted is None:

@@ -40,8 +40,8 @@ class Topic:
 
     Attributes:
         problem: why the topic cannot be used, or empty. Only its own sources suffer.
-        troubled: whether what is new goes to the overflow; see `is_troubled`. What is older goes
-            there in the same moment, so that it is before what is new.
+        troubled: whether what is new goes to the overflow; see `is_troubled`. What is older and
+            has no deadline goes there in the same moment, so that it is before what is new.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Topic:
         self.troubled = False
         self._overflow = overflow
         self._failed_at: float | None = None  # the last attempt, if that failed
+        self._given_up = False  # it had a problem, and nobody knows yet that it has none
         self.limits = TopicLimits()
         self.writers: list[PartitionWriter] = []
         self._link = link
@@ -92,21 +93,33 @@ class Topic:
     def _queue(self, segment: Segment) -> None:
         """Have ``segment`` written as soon as that is possible."""
         if self.problem:
-            self.refuse(segment)
+            self.refuse([segment])
         elif not self.writers:
             self._parked.append(segment)
         else:
             self._distribute(segment)
 
-    def refuse(self, segment: Segment) -> None:
-        """The topic cannot be used: what has no deadline waits until it can."""
-        if segment.waits and self.divert(segment):
-            return
-        if segment.patient and segment.waits:
-            self._parked.append(segment)
+    def refuse(self, segments: Sequence[Segment], *, older: bool = False) -> None:
+        """The topic cannot be used: what has no deadline waits until it can.
+
+        Args:
+            segments: in their order.
+            older: they were being written, and so are older than all that waits.
+        """
+        parked = []
+        for segment in segments:
+            if segment.waits and self.divert(segment):
+                continue
+            if segment.patient and segment.waits:
+                parked.append(segment)
+            else:
+                status = Status.UNKNOWN if segment.handed_over else Status.RETRY
+                segment.failed(status, "topic_unavailable")
+        if older:
+            self._parked.put_back(parked)
         else:
-            status = Status.UNKNOWN if segment.handed_over else Status.RETRY
-            segment.failed(status, "topic_unavailable")
+            for segment in parked:
+                self._parked.append(segment)
 
     # What becomes of records while Kafka does not take them.
 
@@ -125,18 +138,21 @@ class Topic:
         return overflow is not None and self._has_room(overflow) and self.is_troubled(monotonic())
 
     def _has_room(self, overflow: Overflow) -> bool:
-        return overflow.has_spare if self.problem else overflow.has_room
+        own_trouble = self.problem or self._given_up
+        return overflow.has_spare if own_trouble else overflow.has_room
 
     def spill(self, segment: Segment) -> bool:
         """Have the overflow keep ``segment``, or nobody; whether it may do so."""
         overflow = self._overflow
-        if overflow is None or not overflow.has_room:
+        if overflow is None or not self._has_room(overflow):
             return False
         overflow.keep(segment, _give_back)
         return True
 
     def relieve(self, *, patient_only: bool = False) -> None:
         """Have the overflow keep what waits, or what of it has no deadline."""
+        if self._overflow is None or not self._has_room(self._overflow):
+            return
         for segment in list(self.open_segments()):
             if not segment.waits or segment.replayed or (patient_only and not segment.patient):
                 continue
@@ -150,8 +166,9 @@ class Topic:
         if failed:
             self._failed_at = monotonic()
             self.watch(self._failed_at)
-        elif self.troubled:
+        elif self.troubled or self._given_up:
             self._failed_at = None
+            self._given_up = False
             self.watch(monotonic())
 
     def watch(self, now: float) -> None:
@@ -257,8 +274,13 @@ class Topic:
 
     def screen(self, segments: Sequence[Segment]) -> list[Segment]:
         """Refuse what the limits of now rule out; the others."""
-        left = [self._refuse_hopeless(segment) for segment in segments if not segment.done]
-        return [segment for segment in left if segment is not None]
+        left = []
+        for segment in segments:
+            if segment.done:  # whoever waits for its bytes is told that they are held no more
+                segment.failed(Status.UNKNOWN, "")
+            elif (good := self._refuse_hopeless(segment)) is not None:
+                left.append(good)
+        return left
 
     def learn(self, refused: Segment) -> None:
         """Kafka finds this one record invalid: assume why, where its settings cannot be read.
@@ -291,9 +313,10 @@ class Topic:
         if not self.problem:
             log.error("topic_unavailable", topic=self.name, reason=problem)
         self.problem = problem
+        self._given_up = True
         self._rest_until = monotonic() + rest_seconds
-        for segment in [each for queue in self._queues() for each in queue.take_all()]:
-            self.refuse(segment)
+        self.relieve(patient_only=True)  # what is being written is older than what is queued
+        self.refuse([each for queue in self._queues() for each in queue.take_all()])
 
     async def usable(self, limits: TopicLimits, count: int) -> None:
         """The topic is there, within ``limits`` and with ``count`` partitions."""
@@ -301,6 +324,8 @@ class Topic:
             return
         if self.problem:
             log.info("topic_available", topic=self.name)
+            self._failed_at = None
+            self.troubled = False  # as far as is known: what waits for it is tried
         self.problem = ""
         self.limits = limits
         if count != len(self.writers) or self._parked:

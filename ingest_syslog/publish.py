@@ -29,6 +29,7 @@ log = get_logger(__name__)
 
 SERVICE = "ingest-syslog"
 HEADERS = [CONTENT_TYPE]
+LOST = frozenset({Status.RETRY, Status.UNKNOWN})
 REASONS = {"no_room": "backpressure"}
 """Code of what was neither written nor kept -> the reason for which it is dropped."""
 _SHUTTING_DOWN = "shutting_down"
@@ -183,11 +184,13 @@ class Publisher:
     ) -> None:
         """Keep messages as dead letters; see `publish`."""
         delivery = Delivery(self, road, received, origin, done)
-        delivery.hold(2 * sum(len(each.event) for each in rejects))
-        if origin.reader is not None:
-            self.pressure.brought(origin.reader, road.holder)
+        overflow = origin.reader is None and self.pressure.budget.exceeds_share(road.holder)
+        if not overflow:  # as in `publish`
+            delivery.hold(2 * sum(len(each.event) for each in rejects))
+            if origin.reader is not None:
+                self.pressure.brought(origin.reader, road.holder)
         try:
-            delivery.bury(rejects)
+            delivery.bury(rejects, overflow=overflow)
         except Exception:  # as above
             delivery.fail(len(rejects))
             raise
@@ -273,8 +276,10 @@ class Delivery:
         self._lose(count, "internal_error")
         self._end(durable=False)
 
-    def bury(self, rejects: Sequence[Reject], *, durable: bool = True) -> None:
-        """Keep ``rejects`` as dead letters, and end with them."""
+    def bury(
+        self, rejects: Sequence[Reject], *, durable: bool = True, overflow: bool = False
+    ) -> None:
+        """Keep ``rejects`` as dead letters, and end with them; see `Publisher.publish`."""
         letters = self._publisher.dead_letters
         if letters is None:
             metrics.DEAD_LETTERS_LOST.labels(self._road.name).inc(len(rejects))
@@ -290,6 +295,7 @@ class Delivery:
                 timestamp_ms=received.timestamp_ms,
                 deadline=None,
                 on_settled=burial.settled,
+                overflow=overflow,
             )
         )
 
@@ -302,7 +308,8 @@ class Delivery:
             metrics.DEAD_LETTERS_LOST.labels(self._road.name).inc(refused)
         lost = counts[Status.RETRY] + counts[Status.UNKNOWN]
         if lost:
-            self._lose(lost, _SHUTTING_DOWN)
+            code = next(run.code for run in receipt.runs if run.status in LOST)
+            self._lose(lost, REASONS.get(code, _SHUTTING_DOWN))
         self._rejected(rejects[: len(rejects) - lost])
         self._end(durable=durable and not lost)
 
