@@ -12,7 +12,6 @@ from confluent_kafka.admin import AdminClient
 
 from loadtest.campaign_plan import BOUNCE, FREEZE, KILL
 from loadtest.campaign_services import FaultMissing, alive, state
-from loadtest.gateway import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -55,13 +54,13 @@ class Broker:
     def __init__(self, node: Node, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
         self._node = node
-        self._admin = AdminClient(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "socket.timeout.ms": 1000,
-                "log_level": 0,
-            }
-        )
+        settings: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": bootstrap_servers,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 0,
+        }
+        self._admin = AdminClient(settings)  # has patience with one that has much to do
+        self._look = AdminClient({**settings, "socket.timeout.ms": 1000})
 
     def suffer(self, fault: BrokerFault) -> tuple[float, float]:
         """Have ``fault``, whole; returns when the broker answers again.
@@ -87,7 +86,10 @@ class Broker:
         finally:
             mending = time.monotonic()
             mend(node)
-        wait_until(self._answers, SETTLE_SECONDS, f"{fault.name}: Kafka does not answer again")
+        try:
+            self._admin.list_topics(timeout=SETTLE_SECONDS)
+        except KafkaException:
+            raise TimeoutError(f"{fault.name}: Kafka does not answer again") from None
         return struck, mending
 
     def delete(self, topics: Collection[str]) -> None:
@@ -98,7 +100,7 @@ class Broker:
 
     def _answers(self) -> bool:
         try:
-            self._admin.list_topics(timeout=1)
+            self._look.list_topics(timeout=1)
         except KafkaException:
             return False
         return True

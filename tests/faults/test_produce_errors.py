@@ -278,6 +278,43 @@ async def test_what_has_no_deadline_outlasts_a_topic_that_may_not_be_used(
     assert written(broker) == list(range(5))
 
 
+async def test_what_was_being_written_stays_before_what_was_queued(broker: MockBroker) -> None:
+    """Also when the topic turns out to be forbidden in between."""
+    async with producing(broker.bootstrap_servers, TOPIC) as producer:
+        broker.answer([29], after_ms=300)
+        receipts = [producer.submit(TOPIC, [b"0"], timestamp_ms=TIME_MS, keys=[b"k"])]
+        await asyncio.sleep(0.1)
+        for number in range(1, 4):
+            value = b"%d" % number
+            receipts.append(producer.submit(TOPIC, [value], timestamp_ms=TIME_MS, keys=[b"k"]))
+        await eventually(lambda: bool(producer.problems))
+        assert broker.answers_left == 0
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await all_acked(receipts)
+    assert written(broker) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("code", [10, 29], ids=["refused", "forbidden"])
+async def test_what_expired_while_it_was_written_is_held_no_longer_than_that(
+    broker: MockBroker, code: int
+) -> None:
+    """Its bytes are given back when the answer comes, whatever that is."""
+    settled: list[bool] = []
+    async with producing(broker.bootstrap_servers, TOPIC) as producer:
+        broker.answer([code], after_ms=700)
+        receipt = await producer.submit(
+            TOPIC,
+            [b"a", b"b"],
+            timestamp_ms=TIME_MS,
+            deadline=deadline(0.3),
+            on_settled=lambda: settled.append(True),
+        )
+        assert statuses(receipt, 2) == [(Status.UNKNOWN, "ack_timeout")] * 2
+        assert not settled
+        await eventually(lambda: bool(settled))
+        assert broker.answers_left == 0
+
+
 # The end.
 
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ingest.accumulator import Segment
 from ingest.kafka_producer import KafkaProducer
 from ingest.receipt import Receipt, Status
 from ingest.settings import KafkaSettings, TopicSettings
+from tests.mock_broker import MockBroker
 from tests.producer_contract import TIME_MS, deadline, statuses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from ingest.accumulator import Segment
     from tests.conftest import Kafka
 
 TOPIC = "t"
@@ -89,6 +90,13 @@ def closed() -> str:
     """Where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def mock_broker() -> Iterator[MockBroker]:
+    """A broker that answers as it is told to."""
+    with MockBroker() as broker:
+        yield broker
 
 
 @asynccontextmanager
@@ -248,8 +256,37 @@ async def test_a_topic_of_its_own_trouble_is_kept_alone(kafka: Kafka) -> None:
         assert producer.is_troubled(bad)
         assert not producer.is_troubled(good)
         shelf.has_spare = False
+        receipt = producer.submit(bad, [b"no"], timestamp_ms=TIME_MS, overflow=True)
+        assert await answer(receipt) == (Status.RETRY, "no_room")
         assert await answer(submit(producer, b"more", 1.0, bad)) == (
             Status.RETRY,
             "topic_unavailable",
         )
     assert shelf.kept == [b"bad"]
+
+
+async def test_a_topic_given_up_is_kept_in_order(mock_broker: MockBroker) -> None:
+    """What was being written just then is older than what was queued behind it."""
+    shelf = Shelf()
+    async with producing(mock_broker.bootstrap_servers, shelf) as producer:
+        await producer.ready()
+        mock_broker.answer([29], after_ms=200)
+        receipts = [submit(producer, b"0")]
+        await asyncio.sleep(0.1)
+        receipts += [submit(producer, b"%d" % number) for number in range(1, 4)]
+        assert [await answer(receipt) for receipt in receipts] == [SPOOLED] * 4
+        assert mock_broker.answers_left == 0
+    assert shelf.kept == [b"0", b"1", b"2", b"3"]
+
+
+async def test_a_replay_that_has_to_wait_is_no_trouble(silent: str) -> None:
+    """What is new goes on to Kafka while what is replayed waits behind it."""
+    shelf = Shelf()
+    async with producing(silent, shelf) as producer:
+        receipt = Receipt(1)
+        replayed = Segment(receipt, range(1), [b"old"], None, [], None, TIME_MS)
+        producer.replay(TOPIC, replayed)
+        await asyncio.sleep(2 * shelf.after_seconds)
+        assert not producer.is_troubled(TOPIC)
+    assert statuses(receipt, 1) == [(Status.RETRY, "kafka_unavailable")]
+    assert shelf.kept == [], "it is in the spool already"

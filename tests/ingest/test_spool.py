@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingest import spool as spool_module
 from ingest.accumulator import Segment
@@ -284,3 +287,62 @@ async def test_little_on_the_disk_is_not_much_in_memory(tmp_path: Path) -> None:
             assert sum(batch.size for batch in batches) < 4 << 20
             found += batches
         assert [value.rstrip(b"\0") for value in values(found)] == [b"%d" % n for n in range(12)]
+
+
+async def test_what_is_too_large_fails_alone(tmp_path: Path) -> None:
+    """Its neighbours are kept, and there is room for others."""
+    async with spooling(tmp_path, max_bytes=16 << 20) as spool:
+        large = segment("t", os.urandom(17 << 20))
+        small = [segment(f"t{number}", b"small") for number in range(3)]
+        spool._jobs.put(lambda: time.sleep(0.1))  # so that they meet in one commit
+        failed: list[Segment] = []
+        for each in (small[0], large, *small[1:]):
+            spool.keep(each, failed.append)
+        await spool.settle(PATIENCE_SECONDS)
+        assert failed == [large]
+        assert not large.receipt.answered
+        assert [statuses(each.receipt) for each in small] == [{Status.SPOOLED}] * 3
+        assert spool.has_room
+
+
+async def test_at_the_end_nobody_waits_for_a_disk_that_hangs(tmp_path: Path) -> None:
+    """What is not durable by then may be there or not."""
+    gate = threading.Event()
+    async with spooling(tmp_path) as spool:
+        spool._jobs.put(lambda: gate.wait() and None)
+        hanging = segment("t", b"a")
+        spool.keep(hanging, lambda _: None)
+        await spool.settle(0.1)
+        assert not hanging.receipt.answered
+        spool.give_up()
+        assert statuses(hanging.receipt) == {Status.UNKNOWN}
+        gate.set()
+
+
+async def test_a_folder_with_nothing_but_what_was_set_aside_is_left_alone(tmp_path: Path) -> None:
+    """Nobody takes it over again and again; an empty one goes."""
+    folders = [tmp_path / SERVICE / str(number) for number in (5, 6)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    aside = folders[0] / "00000001.sqlite.quarantine"
+    aside.write_bytes(b"damaged")
+    with capture_logs() as logs:
+        async with spooling(tmp_path) as spool:
+            await eventually(lambda: not folders[1].exists())
+            await spool._look()
+    assert aside.exists()
+    assert not [each for each in logs if each["event"] == "spool_adopted"]
+
+
+async def test_small_submissions_are_grouped_in_linear_time() -> None:
+    """By topic and in order, none larger than a batch; many of them are no more work each."""
+    copies: list[Any] = [
+        SimpleNamespace(topic=f"t{number % 2}", size=199, number=number) for number in range(40_000)
+    ]
+    begun = time.thread_time()
+    groups = list(spool_module._together(copies))
+    assert time.thread_time() - begun < 0.5
+    assert all(sum(each.size for each in group) <= spool_module.BATCH_BYTES for group in groups)
+    for topic in ("t0", "t1"):
+        own = [each.number for group in groups for each in group if each.topic == topic]
+        assert own == [each.number for each in copies if each.topic == topic]

@@ -214,6 +214,26 @@ async def test_nobody_waits_for_what_waits_for_the_spool() -> None:
 
 
 @on_uvloop
+async def test_rejected_datagrams_are_bounded_as_others_are() -> None:
+    """A stuck dead letter topic does not fill the memory with what was too long."""
+    listener = {**SMALL_UDP, "frame_bytes": 2000, "oversize": "dead_letter"}
+    async with open_door(listener, rules=STUCK, limits=LIMITS) as door:
+        door.topics[LETTERS].moving.clear()
+        door.producer.spool, door.producer.room = [], False
+        before = door.counted("ingest_events_received_total")
+        long = message("x" * 4000)
+        async with asyncio.timeout(10):
+            while not door.dropped("backpressure"):
+                door.datagrams(*[long] * 10)
+                await asyncio.sleep(0.01)
+        assert door.used_bytes <= LIMITS["inflight_bytes"]
+        door.topics[LETTERS].moving.set()
+        dropped = door.dropped("backpressure")
+        received = door.counted("ingest_events_received_total") - before
+        await until(lambda: door.outcomes() == {"dropped": dropped, "rejected": received - dropped})
+
+
+@on_uvloop
 async def test_datagrams_are_dropped_when_the_spool_has_no_room_either() -> None:
     """That is counted by its reason, once, and nothing of them is held."""
     async with open_door(SMALL_UDP, rules=STUCK, limits=LIMITS) as door:
