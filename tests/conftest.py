@@ -58,10 +58,11 @@ MARKERS = {
     "mock_kafka": "kafka",
     "kafka": "real_kafka",
     "own_kafka": "real_kafka",
+    "spare_kafka": "real_kafka",
     "three_brokers": "real_kafka",
 }
 """Fixture -> the marker of every test that asks for it."""
-DISTURBED = ("own_kafka", "three_brokers")
+DISTURBED = ("own_kafka", "spare_kafka", "three_brokers")
 """Fixtures whose brokers are stopped, killed and frozen: their tests come last, in this order."""
 AUTHORISING = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -246,6 +247,21 @@ def own_kafka(pytestconfig: pytest.Config) -> Iterator[Kafka]:
     what = "one for each test that disturbs it"
     with _started(pytestconfig, what, real=True, own=True, config=AUTHORISING) as own:
         yield own
+
+
+@pytest.fixture(scope="session")
+def _spare_kafka(pytestconfig: pytest.Config) -> Iterator[Kafka]:
+    what = "one that tests disturb in turn"
+    with _started(pytestconfig, what, real=True, own=True) as spare:
+        yield spare
+
+
+@pytest.fixture
+def spare_kafka(_spare_kafka: Kafka) -> Iterator[Kafka]:
+    """A real broker that a test may kill or freeze: the next one finds it mended."""
+    yield _spare_kafka
+    _spare_kafka.node.resume()
+    _spare_kafka.node.start()
 
 
 @pytest.fixture(scope="session")

@@ -153,13 +153,13 @@ def file_size_limit(pid: int, size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_ends_the_promises_and_its_space_brings_them_back(
-    own_kafka: Kafka, start_gateway: Start, small_disk: Disk
+    spare_kafka: Kafka, start_gateway: Start, small_disk: Disk
 ) -> None:
     """Not ready, 503, and a line in the log; when there is space again, all is well by itself."""
-    topic = own_kafka.new_name()
-    gateway = start_gateway(own_kafka.servers, settings(topic, small_disk.path / "spool"))
+    topic = spare_kafka.new_name()
+    gateway = start_gateway(spare_kafka.servers, settings(topic, small_disk.path / "spool"))
     pid, client = the_worker(gateway), Client(gateway)
-    is_away(own_kafka)
+    is_away(spare_kafka)
     client.post_until(202, size=EVENT_BYTES)
     small_disk.fills()
     assert shutil.disk_usage(small_disk.path).free == 0
@@ -172,22 +172,22 @@ def test_a_full_disk_ends_the_promises_and_its_space_brings_them_back(
     small_disk.frees()
     wait_until(gateway.ready, SETTLE_SECONDS, "not ready again")
     assert client.post_until(202, size=EVENT_BYTES).status == 202
-    own_kafka.node.start()
+    spare_kafka.node.start()
     client.post_until(200)
     wait_until_drained(gateway)
-    client.check(own_kafka, topic)
+    client.check(spare_kafka, topic)
     assert the_worker(gateway) == pid
     assert not damaged(gateway)
 
 
 def test_a_failed_fsync_is_no_promise(
-    own_kafka: Kafka, start_gateway: Start, failing_disk: Disk
+    spare_kafka: Kafka, start_gateway: Start, failing_disk: Disk
 ) -> None:
     """Nothing is answered 202 that the disk may not have; what it had before is sent later."""
-    topic = own_kafka.new_name()
-    gateway = start_gateway(own_kafka.servers, settings(topic, failing_disk.path / "spool"))
+    topic = spare_kafka.new_name()
+    gateway = start_gateway(spare_kafka.servers, settings(topic, failing_disk.path / "spool"))
     pid, client = the_worker(gateway), Client(gateway)
-    is_away(own_kafka)
+    is_away(spare_kafka)
     client.post_until(202, size=EVENT_BYTES)
     failing_disk.fills()
     answer = client.post_until(503, 504, size=EVENT_BYTES)
@@ -199,21 +199,21 @@ def test_a_failed_fsync_is_no_promise(
     failing_disk.frees()
     wait_until(gateway.ready, SETTLE_SECONDS, "not ready again")
     client.post_until(202, size=EVENT_BYTES)
-    own_kafka.node.start()
+    spare_kafka.node.start()
     client.post_until(200)
     wait_until_drained(gateway)
-    client.check(own_kafka, topic)
+    client.check(spare_kafka, topic)
     assert the_worker(gateway) == pid
 
 
 def test_a_failed_write_is_no_promise(
-    own_kafka: Kafka, start_gateway: Start, tmp_path: Path
+    spare_kafka: Kafka, start_gateway: Start, tmp_path: Path
 ) -> None:
     """What could not be written is refused in time; what was written before is sent later."""
-    topic = own_kafka.new_name()
-    gateway = start_gateway(own_kafka.servers, settings(topic, tmp_path))
+    topic = spare_kafka.new_name()
+    gateway = start_gateway(spare_kafka.servers, settings(topic, tmp_path))
     pid, client = the_worker(gateway), Client(gateway)
-    is_away(own_kafka)
+    is_away(spare_kafka)
     client.post_until(202, size=EVENT_BYTES)
     with file_size_limit(pid, 4096):
         answer = client.post_until(503, 504, size=EVENT_BYTES)
@@ -224,34 +224,34 @@ def test_a_failed_write_is_no_promise(
         assert client.post().status in {503, 504}
     wait_until(gateway.ready, SETTLE_SECONDS, "not ready again")
     client.post_until(202, size=EVENT_BYTES)
-    own_kafka.node.start()
+    spare_kafka.node.start()
     client.post_until(200)
     wait_until_drained(gateway)
-    client.check(own_kafka, topic)
+    client.check(spare_kafka, topic)
     assert the_worker(gateway) == pid
 
 
 def test_a_disk_that_cannot_be_written_is_told_before_it_is_needed(
-    own_kafka: Kafka, start_gateway: Start, mounts: Callable[..., Path]
+    spare_kafka: Kafka, start_gateway: Start, mounts: Callable[..., Path]
 ) -> None:
     """Read-only: Kafka takes all, ``degraded`` names the spool, and an outage is answered 503."""
-    topic = own_kafka.new_name()
+    topic = spare_kafka.new_name()
     path = mounts("disk", "-t", "tmpfs", "-o", f"size={64 * MIB}", "tmpfs")
-    gateway = start_gateway(own_kafka.servers, settings(topic, path / "spool"))
+    gateway = start_gateway(spare_kafka.servers, settings(topic, path / "spool"))
     client = Client(gateway)
     assert client.post().status == 200
     subprocess.run(("mount", "-o", "remount,ro", str(path)), check=True)
-    is_away(own_kafka)
+    is_away(spare_kafka)
     client.post_until(503)
     wait_until(lambda: not gateway.ready(), SETTLE_SECONDS, "it is still ready")
     assert gateway.status()["reasons"] == ["kafka_unreachable", "spool_failed"]
     subprocess.run(("mount", "-o", "remount,rw", str(path)), check=True)
     wait_until(gateway.ready, SETTLE_SECONDS, "not ready again")
     client.post_until(202)
-    own_kafka.node.start()
+    spare_kafka.node.start()
     client.post_until(200)
     wait_until_drained(gateway)
-    client.check(own_kafka, topic)
+    client.check(spare_kafka, topic)
 
 
 # Damage.
