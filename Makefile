@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test unit lint format lock bench syslog-bench syslog-loss compare ledger frozen faults spool clean
+.PHONY: help run test older unit lint format lock bench syslog-bench syslog-loss compare ledger frozen faults spool clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ run: $(INSTALLED) ## start a broker and the gateway, print a curl line, show eve
 
 test: $(INSTALLED) ## all tests, fast ones first
 	$(BIN)/pytest tests
+
+older: $(INSTALLED) ## what speaks to Kafka, tested on Kafka 3.9
+	TEST_KAFKA_VERSION=3.9.2 $(BIN)/pytest tests/ingest tests/ingest_spool tests/e2e/test_topics.py tests/faults -m "kafka or real_kafka"
 
 unit: $(INSTALLED) ## the tests that need no Kafka: seconds
 	$(BIN)/pytest tests -m "not kafka and not real_kafka"

@@ -33,7 +33,7 @@ from confluent_kafka.admin import (
 from deploy.local import start_cluster
 from deploy.local.cluster import KAFKA_VERSION
 from deploy.local.errors import NoRealKafka
-from loadtest.gateway import Gateway
+from loadtest.gateway import Gateway, wait_until
 from loadtest.ledger import Book, Verdict, read_back, verdict
 from loadtest.sender import Amount, Sender
 from tests import journald, rsyslog
@@ -130,10 +130,17 @@ class Kafka:
         self._done(self._admin.create_partitions([NewPartitions(topic, partitions)]))
 
     def configure(self, topic: str, name: str, value: str) -> None:
-        """Change one setting of a topic."""
+        """Change one setting of a topic, and see that the broker knows it."""
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource("topic", topic, incremental_configs=[entry])
         self._done(self._admin.incremental_alter_configs([resource]))
+        wanted = ConfigResource("topic", topic)
+
+        def is_known() -> bool:
+            (found,) = self._admin.describe_configs([wanted]).values()
+            return bool(found.result(SETTLE_SECONDS)[name].value == value)
+
+        wait_until(is_known, SETTLE_SECONDS, f"{name} of {topic} is not {value}")
 
     def allow(self, topic: str, *operations: AclOperation) -> None:
         """Let clients do to ``topic`` only that, from now on. Only a test's own broker can."""
