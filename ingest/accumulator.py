@@ -26,6 +26,8 @@ RECORD_OVERHEAD_BYTES = 24
 """Varints and attributes of one record in a batch, at most (KIP-98, record format v2)."""
 BATCH_OVERHEAD_BYTES = 61
 """The header of a record batch (KIP-98, record format v2)."""
+REPLAY_TAKES = 4
+"""One batch in so many begins with what is replayed, where there is more than fits."""
 
 
 def header_bytes(headers: Sequence[Header]) -> int:
@@ -279,10 +281,6 @@ def cut(segments: Sequence[Segment], count: int) -> tuple[list[Segment], list[Se
     return first, []
 
 
-REPLAY_TAKES = 4
-"""One batch in so many begins with what is replayed, where there is more than fits."""
-
-
 class PartitionQueue:
     """Segments that wait for one partition, oldest first.
 
@@ -355,7 +353,7 @@ class PartitionQueue:
         while segments and (room > 0 or not taken):
             segment = segments.popleft()
             self.size -= segment.size
-            if segment.done or segment.copy is not None:
+            if not segment.waits:
                 continue
             if segment.size > room:
                 self._take_part(segment, room, taken)

@@ -16,6 +16,7 @@ from structlog import get_logger
 
 from ingest import metrics
 from ingest.accumulator import Segment
+from ingest.cancelling import cancel
 from ingest.dead_letter import common_headers
 from ingest.envelope import source_of
 from ingest.receipt import Receipt, Status
@@ -101,10 +102,7 @@ class Replay:
 
     async def stop(self) -> None:
         """Begin nothing more; what is on its way is the producer's."""
-        tasks = [*self._topics.values(), *([self._task] if self._task else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel([*self._topics.values(), *([self._task] if self._task else [])])
 
     async def finish(self) -> None:
         """Note what became of what was on its way, once the producer has stopped."""
@@ -121,7 +119,7 @@ class Replay:
         """Replay a topic until nothing is left."""
         try:
             await self._replay_all(topic)
-        except Exception:
+        except Exception:  # it is begun again, and no other topic's replay ends with it
             log.exception("replay_failed", topic=topic)
             await asyncio.sleep(REST_SECONDS)
         finally:
@@ -209,9 +207,13 @@ class Replay:
 
     async def _bury(self, topic: str, refused: Sequence[tuple[int, bytes, str]]) -> bool:
         """Keep what Kafka refused as dead letters; whether that is settled."""
-        kept = lost = 0
-        for timestamp_ms, value, code in refused:
-            status = await self._bury_one(topic, timestamp_ms, value, code)
+        letters, receipts, kept, lost = self._dead_letters, [], 0, 0
+        if letters is None or letters.topic == topic:
+            lost = len(refused)
+        else:  # all at once: they share Kafka batches
+            receipts = [self._letter(letters, topic, *each) for each in refused]
+        for receipt in receipts:
+            status = (await receipt).runs[0].status
             if status not in {Status.ACKED, Status.SPOOLED, Status.REFUSED}:
                 return False
             kept += status is not Status.REFUSED
@@ -222,20 +224,18 @@ class Replay:
             metrics.SPOOL_REPLAYED.labels(topic, "lost").inc(lost)
         return True
 
-    async def _bury_one(self, topic: str, timestamp_ms: int, value: bytes, code: str) -> Status:
-        letters = self._dead_letters
-        if letters is None or letters.topic == topic:
-            return Status.REFUSED
+    def _letter(
+        self, letters: DeadLetters, topic: str, timestamp_ms: int, value: bytes, code: str
+    ) -> Receipt:
         when = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
         received = when.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
-        receipt = await letters.submit(
+        return letters.submit(
             [Refused(self._original_of(value), code)],
             common_headers(topic, source_of(value), received),
             timestamp_ms=timestamp_ms,
             deadline=None,
             on_settled=_nobody_waits,
         )
-        return receipt.runs[0].status
 
 
 async def _fate_of(given: Sequence[tuple[Entry, Receipt]]) -> _Fate:

@@ -229,7 +229,7 @@ class Spool:
 
     def landed(self, copy: SpoolCopy) -> None:
         """Kafka has all that is in a copy which is durable: it need not be replayed."""
-        place, count = copy.place, sum(1 for _ in copy.entry.values)
+        place, count = copy.place, len(copy.entry.values)
         flight = None if place is None else self._flights.get(place)
         if place is None or flight is None:
             return
@@ -259,7 +259,7 @@ class Spool:
         while (flight := self._flights.get(place)) is not None:
             if not flight.flying or self._loop.time() > flight.until:
                 return flight.landed
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # rare and short: an event for each flight would cost more
         return set()
 
     def done(self, place: Place) -> None:
@@ -335,7 +335,7 @@ class Spool:
                     self._write(group)
         except SpoolError:
             self._tell(self._not_written, copies, False)
-        except Exception:
+        except Exception:  # a defect of our own: the thread must go on, and everybody have a word
             log.exception("spool_failed")
             self._tell(self._not_written, copies, False)
         else:
@@ -369,7 +369,7 @@ class Spool:
         for part in parts:
             part.spooled()
 
-    def _not_written(self, copies: list[SpoolCopy], certain: bool) -> None:  # noqa: FBT001
+    def _not_written(self, copies: list[SpoolCopy], certain: bool) -> None:  # noqa: FBT001 - see `_tell`
         """Copies did not come about; where that is not certain, a restart may bring them back."""
         usual = sum(copy.size for copy in copies) <= self._group_bytes
         self._refused |= usual or not certain  # else it is just one that is too large
@@ -395,7 +395,7 @@ class Spool:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self._look()
-            except Exception:
+            except Exception:  # room and replay depend on looking: it must go on
                 log.exception("spool_look_failed")
 
     async def _look(self) -> None:

@@ -15,7 +15,7 @@ from ingest.partition_writer import BATCH_BYTES, Link, PartitionWriter
 from ingest.receipt import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ingest.overflow import Overflow
     from ingest.partitioner import Partitioner
@@ -125,10 +125,17 @@ class Topic:
 
     def divert(self, segment: Segment) -> bool:
         """Have the overflow keep ``segment``, if it can; whether it does."""
+        return not segment.replayed and self._keep(segment, self._take_back)
+
+    def spill(self, segment: Segment) -> bool:
+        """Have the overflow keep ``segment``, or nobody; whether it may do so."""
+        return self._keep(segment, _give_back)
+
+    def _keep(self, segment: Segment, failed: Callable[[Segment], None]) -> bool:
         overflow = self._overflow
-        if overflow is None or segment.replayed or not self._has_room(overflow):
+        if overflow is None or not self._has_room(overflow):
             return False
-        overflow.keep(segment, self._take_back)
+        overflow.keep(segment, failed)
         return True
 
     @property
@@ -140,14 +147,6 @@ class Topic:
     def _has_room(self, overflow: Overflow) -> bool:
         own_trouble = self.problem or self._given_up
         return overflow.has_spare if own_trouble else overflow.has_room
-
-    def spill(self, segment: Segment) -> bool:
-        """Have the overflow keep ``segment``, or nobody; whether it may do so."""
-        overflow = self._overflow
-        if overflow is None or not self._has_room(overflow):
-            return False
-        overflow.keep(segment, _give_back)
-        return True
 
     def relieve(self, *, patient_only: bool = False) -> None:
         """Have the overflow keep what waits, or what of it has no deadline."""
