@@ -2,7 +2,8 @@
 
 ``python -m loadtest.spool`` measures, in one run on one real broker:
 
-- what an event costs with a spool that is not used, next to none: CPU time, in turns;
+- what an event costs with a spool that is not used, next to none: CPU time, in turns, with a
+  control;
 - how many events a second one worker acks with the spool off: the reference;
 - with Kafka dead: how many it spools, and that nothing is answered with 5xx;
 - a restart with all that in the spool: the time until it is ready, and its memory;
@@ -23,20 +24,21 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from loadtest.benchmark import CASES, Server, measure
+from loadtest.benchmark import CASES
 from loadtest.cpu import descendants, rss_bytes
 from loadtest.frozen import Memory
 from loadtest.gateway import ROOT, Gateway, wait_until
+from loadtest.in_turns import costs_in_turns, ratio
 from loadtest.recording import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from deploy.local import Cluster
-    from loadtest.benchmark_table import Case
 
 MB = 1_000_000
 BATCH = 100
@@ -53,9 +55,7 @@ MOST_GROWTH_BYTES = 100 * MB
 """What a worker may have more in memory for what is in its spool."""
 MOST_COST = 1.05
 """CPU time of an event with a spool that is not used, next to that without one; noise included."""
-COST_ROUNDS = 9
-COST_SHARE = 0.4
-"""Of the events of the benchmark's cases, in each round."""
+COST_ROUNDS = 12
 LIVE_DRAIN = 5
 """Live traffic goes on for as long as a replay of so many times the reference would take."""
 WAIT_SECONDS = 300.0
@@ -98,32 +98,25 @@ def run(options: argparse.Namespace) -> tuple[Report, str]:
 
 
 def _cost(cluster: Cluster, settings: Mapping[str, Any], report: Report) -> None:
-    """CPU time of an event without and with a spool, while Kafka is well."""
-    with (
-        Gateway(cluster.bootstrap_servers) as without,
-        Gateway(cluster.bootstrap_servers, settings) as having,
-    ):
-        servers = [Server(each.process, each.key) for each in (without, having)]
-        for case in CASES[:2]:
-            off, on = zip(
-                *(_cost_in_turn(case, servers, n) for n in range(COST_ROUNDS)), strict=True
-            )
-            ratio = median(
-                with_it / without_it for without_it, with_it in zip(off, on, strict=True)
-            )
-            report.judge(
-                f"{case.name}, Kafka well: {median(on):.2f} us of CPU time with a spool, "
-                f"{median(off):.2f} without, median ratio of {COST_ROUNDS} rounds {ratio:.2f} "
-                f"(most {MOST_COST})",
-                kept=ratio <= MOST_COST,
-            )
+    """CPU time of an event without and with a spool, while Kafka is well.
 
-
-def _cost_in_turn(case: Case, servers: Sequence[Server], number: int) -> tuple[float, float]:
-    """CPU time of an event without and with a spool; who is first changes from round to round."""
-    first, last = servers if number % 2 else reversed(servers)
-    costs = [measure(case, server, COST_SHARE).cpu_us_per_event for server in (first, last)]
-    return (costs[0], costs[1]) if number % 2 else (costs[1], costs[0])
+    Without one it is measured twice: how far those two are apart is what the ratio is worth.
+    """
+    servers = cluster.bootstrap_servers
+    gateways = {
+        "without": lambda: Gateway(servers),
+        "with": lambda: Gateway(servers, settings),
+        "without, again": lambda: Gateway(servers),
+    }
+    for name, costs in costs_in_turns(gateways, CASES[:2], COST_ROUNDS).items():
+        times = sqrt(ratio(costs, "with", "without") * ratio(costs, "with", "without, again"))
+        control = ratio(costs, "without, again", "without")
+        medians = ", ".join(f"{median(each):.2f} {which}" for which, each in costs.items())
+        report.judge(
+            f"{name}, Kafka well, us of CPU time: {medians} a spool; median ratio of "
+            f"{COST_ROUNDS} rounds {times:.2f} (most {MOST_COST}), of the control {control:.2f}",
+            kept=times <= MOST_COST,
+        )
 
 
 def _reference(
