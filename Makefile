@@ -19,11 +19,20 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 run: $(INSTALLED) ## start a broker and the gateway, print a curl line, show events arriving
 	@$(BIN)/python -m deploy.local
 
+# Two at a time, but for those that share a broker: many of these look at how long something takes.
+ABREAST := -n 2 --dist loadgroup --no-loadscope-reorder
+SHARING := real_kafka and not disturbs
+
 test: $(INSTALLED) ## all tests, fast ones first
-	$(BIN)/pytest tests
+	@status=0; set -x; \
+	$(BIN)/pytest tests -m "not ($(SHARING))" $(ABREAST) || status=1; \
+	$(BIN)/pytest tests -m "$(SHARING)" || status=1; \
+	exit $$status
+
+SPEAKS := tests/ingest tests/ingest_spool tests/e2e/test_topics.py tests/faults
 
 older: $(INSTALLED) ## what speaks to Kafka, tested on Kafka 3.9
-	TEST_KAFKA_VERSION=3.9.2 $(BIN)/pytest tests/ingest tests/ingest_spool tests/e2e/test_topics.py tests/faults -m "kafka or real_kafka"
+	TEST_KAFKA_VERSION=3.9.2 $(BIN)/pytest $(SPEAKS) -m "kafka or real_kafka" $(ABREAST)
 
 unit: $(INSTALLED) ## the tests that need no Kafka: seconds
 	$(BIN)/pytest tests -m "not kafka and not real_kafka"

@@ -64,6 +64,8 @@ MARKERS = {
 """Fixture -> the marker of every test that asks for it."""
 DISTURBED = ("own_kafka", "spare_kafka", "three_brokers")
 """Fixtures whose brokers are stopped, killed and frozen: their tests come last, in this order."""
+SHARED = ("spare_kafka", "three_brokers")
+"""Of those, the ones that are there once: who uses them stays together where tests run abreast."""
 AUTHORISING = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
@@ -361,7 +363,9 @@ def logger_program() -> None:
 class TimedSender(Sender):
     """A connection of the ledger that notes how long each request took, its pauses included."""
 
-    def __init__(self, name: str, book: Book, amount: Amount, waits: list[float]) -> None:
+    def __init__(
+        self, name: str, book: Book, amount: Amount, waits: list[tuple[float, float]]
+    ) -> None:
         super().__init__(name, book, amount, resend=False)
         self._waits = waits
 
@@ -375,7 +379,7 @@ class TimedSender(Sender):
     ) -> dict[str, bytes]:
         begun = time.monotonic()
         left = await super()._post(url, key, source, batch)
-        self._waits.append(time.monotonic() - begun)
+        self._waits.append((begun, time.monotonic() - begun))
         return left
 
 
@@ -384,22 +388,30 @@ class Load:
 
     Attributes:
         book: what was sent and answered.
-        waits: the seconds that each request took.
     """
 
     def __init__(self, gateway: Gateway, connections: int, batch: int) -> None:
         self.book = Book()
-        self.waits: list[float] = []
+        self._waits: list[tuple[float, float]] = []
         self._amount = Amount(float("inf"), float("inf"))
         run = uuid.uuid4().hex[:8]
         self._senders = [
-            TimedSender(f"{run}-{number}", self.book, self._amount, self.waits)
+            TimedSender(f"{run}-{number}", self.book, self._amount, self._waits)
             for number in range(connections)
         ]
         self._tasks = [
             asyncio.create_task(sender.run(gateway.url, gateway.key, "load", batch))
             for sender in self._senders
         ]
+
+    @property
+    def waits(self) -> list[float]:
+        """The seconds that each request took."""
+        return self.waits_since(0.0)
+
+    def waits_since(self, moment: float) -> list[float]:
+        """The seconds that each request took which was begun after ``moment``, monotonic."""
+        return [seconds for begun, seconds in self._waits if begun > moment]
 
     async def answers(self, *statuses: int, more: int = 50) -> None:
         """Wait until so many ``more`` requests got one of these HTTP statuses."""
@@ -455,10 +467,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need Kafka; quick ones run first, those that disturb brokers last."""
+    """Mark the tests that need Kafka; quick ones run first, those that disturb brokers last.
+
+    Where tests run abreast (xdist's loadgroup) files stay together, for what their tests share;
+    those that have a broker of their own share nothing, and fill the gaps.
+    """
     for item in items:
-        for name in _fixtures(item) & MARKERS.keys():
+        wanted = _fixtures(item)
+        for name in wanted & MARKERS.keys():
             item.add_marker(MARKERS[name])
+        if not wanted.isdisjoint(DISTURBED):
+            item.add_marker("disturbs")
+        if "own_kafka" not in wanted:
+            group = next((name for name in SHARED if name in wanted), item.path.stem)
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_place)
 
 
@@ -477,6 +499,19 @@ def _place(item: pytest.Item) -> int:
 
 def _needs_kafka(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) for name in MARKERS.values())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where tests run abreast, tell the process that sums up which clusters were used here."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["kafka"] = session.config.stash[DESCRIPTIONS]
+
+
+@pytest.hookimpl(optionalhook=True)  # it is there where tests run abreast
+def pytest_testnodedown(node: Any) -> None:
+    """One of the processes has ended."""
+    node.config.stash[DESCRIPTIONS].update(getattr(node, "workeroutput", {}).get("kafka", {}))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -107,6 +107,11 @@ def is_alive(pid: int) -> bool:
 # HTTP.
 
 
+def workers_up(gateway: Gateway) -> list[bool]:
+    """Whether each worker says that it reaches Kafka."""
+    return [worker["kafka_up"] for worker in gateway.status()["workers"]]
+
+
 async def test_clients_see_nothing_of_an_outage_but_202(
     own_kafka: Kafka, start_gateway: Start, start_load: StartLoad, fault: Fault, tmp_path: Path
 ) -> None:
@@ -119,21 +124,22 @@ async def test_clients_see_nothing_of_an_outage_but_202(
     load = start_load(gateway, connections=8)
     await load.answers(200, more=100)
     await fault.strikes(own_kafka)
-    await load.answers(202, more=50)  # everybody has seen it
-    noticed = len(load.waits)
+    await load.answers(202, more=50)
+    await until(lambda: not any(workers_up(gateway)), "a worker says that Kafka is up")
+    noticed = time.monotonic()
     await load.answers(202, more=200)
-    await until(lambda: not gateway.status()["kafka"]["up"], "Kafka is up, it says")
     await until(lambda: "kafka" in gateway.status()["degraded"], "all is well, it says")
     assert gateway.manage("/readyz")[0] == 200
     await until(lambda: waiting(gateway).keys() == {topic}, "nothing is spooled, it says")
     seen = gauges(gateway)
     assert min(seen[f"ingest_spool_{each}"] for each in ("bytes", "events", "oldest_seconds")) > 0
-    assert max(load.waits[noticed:]) < NOTICED_SECONDS
+    assert max(load.waits_since(noticed)) < NOTICED_SECONDS
     await fault.is_mended(own_kafka)
     await load.answers(200, more=100)
     await load.finish()
     await asyncio.to_thread(wait_until_drained, gateway)
-    assert (gateway.status()["degraded"], gateway.ready()) == ({}, True)
+    await until(lambda: gateway.status()["degraded"] == {}, "something is wrong, it says")
+    assert gateway.ready()
     seen = gauges(gateway)
     assert seen["ingest_spool_events"] == seen["ingest_spool_oldest_seconds"] == 0
     assert max(load.waits) < ACK_SECONDS + NOTICED_SECONDS
@@ -265,7 +271,9 @@ def test_a_topic_that_cannot_be_written_delays_no_other(
     wait_until_used(gateway, stuck, fine)
     is_back(own_kafka)
     wait_until(lambda: waiting(gateway).keys() == {stuck}, SETTLE_SECONDS, "both wait")
-    assert gateway.status()["degraded"][stuck]
+    wait_until(
+        lambda: stuck in gateway.status()["degraded"], SETTLE_SECONDS, "all is well, it says"
+    )
     other.slowest = 0.0
     other.post_until(200)
     assert [other.post().status for _ in range(50)] == [200] * 50
@@ -565,12 +573,11 @@ def test_datagrams_that_memory_has_no_room_for_go_to_the_spool(
     listener = {"name": "udp", "protocol": "udp", "receive_buffer_bytes": 65_536}
     sections = small_budget(topic, tmp_path, mode)
     gateway = start_syslog_gateway(own_kafka.servers, [listener], sections)
+    outcome = "spooled" if mode == "auto" else "dropped"
     own_kafka.node.pause()
     try:
-        assert own_kafka.falls_silent(), "Kafka still answers"
         send_datagrams(gateway, sent)
-        if mode == "auto":
-            wait_until(lambda: gateway.account()["spooled"] > sent / 2, SETTLE_SECONDS, "not used")
+        wait_until(lambda: gateway.account()[outcome] > 0, SETTLE_SECONDS, "there is room")
         assert gateway.kafka_is_up(), "only memory was to be short"
         assert gateway.status()["inflight_bytes"] > 100_000
     finally:

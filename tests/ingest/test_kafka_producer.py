@@ -166,6 +166,8 @@ async def test_replication_minus_one_is_the_brokers_default_and_named(
     topic = three_brokers.new_name()
     with capture_logs() as logs:
         async with producing(three_brokers.servers, topic, partitions=2):
+            # The broker that is asked may not have heard of it yet.
+            await eventually(lambda: len(three_brokers.replicas(topic)) == 2)
             assert [len(each) for each in three_brokers.replicas(topic).values()] == [2, 2]
     told = [(line["setting"], line["value"]) for line in logs if "value" in line]
     assert told == [("replication_factor", 2)]

@@ -359,7 +359,9 @@ async def test_what_is_no_tls_is_closed_and_counted(data: bytes) -> None:
         await served(door, local_addr=WITNESS)
 
 
-@pytest.mark.parametrize("part", [b"", CLIENT_HELLO[:50], CLIENT_HELLO])
+@pytest.mark.parametrize(
+    "part", [b"", CLIENT_HELLO[:50], CLIENT_HELLO], ids=["nothing", "half a hello", "a hello"]
+)
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @on_uvloop
 async def test_who_leaves_in_the_handshake_is_forgotten(part: bytes, *, reset: bool) -> None:
