@@ -25,14 +25,12 @@ SHARING := real_kafka and not disturbs
 
 test: $(INSTALLED) ## all tests, fast ones first
 	@status=0; set -x; \
-	$(BIN)/pytest tests -m "not ($(SHARING))" $(ABREAST) || status=1; \
-	$(BIN)/pytest tests -m "$(SHARING)" || status=1; \
+	$(BIN)/pytest tests -m "not ($(SHARING)) $(ALSO)" $(ABREAST) || status=1; \
+	$(BIN)/pytest tests -m "$(SHARING) $(ALSO)" || status=1; \
 	exit $$status
 
-SPEAKS := tests/ingest tests/ingest_spool tests/e2e/test_topics.py tests/faults
-
-older: $(INSTALLED) ## what speaks to Kafka, tested on Kafka 3.9
-	TEST_KAFKA_VERSION=3.9.2 $(BIN)/pytest $(SPEAKS) -m "kafka or real_kafka" $(ABREAST)
+older: ## all tests that need a Kafka, on Kafka 3.9
+	TEST_KAFKA_VERSION=3.9.2 $(MAKE) test ALSO="and (kafka or real_kafka)"
 
 unit: $(INSTALLED) ## the tests that need no Kafka: seconds
 	$(BIN)/pytest tests -m "not kafka and not real_kafka"
