@@ -20,7 +20,7 @@ run: $(INSTALLED) ## start a broker and the gateway, print a curl line, show eve
 	@$(BIN)/python -m deploy.local
 
 # Two at a time, but for those that share a broker: many of these look at how long something takes.
-ABREAST := -n 2 --dist loadgroup --no-loadscope-reorder
+ABREAST := -n 2 --dist loadfile --no-loadscope-reorder
 SHARING := real_kafka and not disturbs
 
 test: $(INSTALLED) ## all tests, fast ones first

@@ -64,8 +64,6 @@ MARKERS = {
 """Fixture -> the marker of every test that asks for it."""
 DISTURBED = ("own_kafka", "spare_kafka", "three_brokers")
 """Fixtures whose brokers are stopped, killed and frozen: their tests come last, in this order."""
-SHARED = ("spare_kafka", "three_brokers")
-"""Of those, the ones that are there once: who uses them stays together where tests run abreast."""
 AUTHORISING = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",
@@ -467,20 +465,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need Kafka; quick ones run first, those that disturb brokers last.
-
-    Where tests run abreast (xdist's loadgroup) files stay together, for what their tests share;
-    those that have a broker of their own share nothing, and fill the gaps.
-    """
+    """Mark the tests that need Kafka; quick ones run first, those that disturb brokers last."""
     for item in items:
         wanted = _fixtures(item)
         for name in wanted & MARKERS.keys():
             item.add_marker(MARKERS[name])
         if not wanted.isdisjoint(DISTURBED):
             item.add_marker("disturbs")
-        if "own_kafka" not in wanted:
-            group = next((name for name in SHARED if name in wanted), item.path.stem)
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_place)
 
 
