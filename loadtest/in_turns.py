@@ -34,7 +34,7 @@ def costs_in_turns(
     }
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        for name in _turn(list(gateways), number):
+        for name in turn(tuple(gateways), number):
             with gateways[name]() as gateway:
                 server = Server(gateway.process, gateway.key)
                 for case in cases:
@@ -42,10 +42,10 @@ def costs_in_turns(
     return costs
 
 
-def _turn(names: list[str], number: int) -> list[str]:
+def turn(names: Sequence[str], number: int) -> list[str]:
     """Who comes after whom in a round: everybody is first, and last, equally often."""
     first = number // 2 % len(names)
-    turned = names[first:] + names[:first]
+    turned = [*names[first:], *names[:first]]
     return turned[::-1] if number % 2 else turned
 
 
