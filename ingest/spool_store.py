@@ -364,27 +364,28 @@ class Store:
             found = file.read(topic, start, limit_bytes, at_least_one=at_least_one)
         except Damaged:
             self._salvage(held, file)
+            self._settle(held)
             return self._read(held, topic, after_id, limit_bytes, at_least_one=at_least_one)
         except SpoolUnavailable as error:
             self._is_unavailable(held, error)
             return [], False
         for row in found.bad:
             self._lose(held, row)
-        if start < counted.first_id and not found.good and not found.more:
-            self._account(held, file, topic)
+        is_all = start < counted.first_id and not found.good and not found.more
+        is_short = is_all and topic in (held.topics or {})
+        if is_short and file.salvaged:
+            self._give_up(held, topic)
+        elif is_short:  # the index hides something: it may be found otherwise
+            self._salvage(held, file)
         self._settle(held)
+        if is_short:
+            return self._read(held, topic, after_id, limit_bytes, at_least_one=at_least_one)
         return found.good, found.more
 
-    def _account(self, held: _Held, file: SpoolFile, topic: str) -> None:
-        """There is nothing of a topic where something should be: it is found otherwise, or lost."""
-        counted = (held.topics or {}).get(topic)
-        if counted is None:
-            return
-        if not file.salvaged:
-            self._salvage(held, file)
-        elif held.topics is not None:
-            del held.topics[topic]
-            self._add_damage(batches=counted.batches, events=counted.events)
+    def _give_up(self, held: _Held, topic: str) -> None:
+        """What is missing of a topic is counted."""
+        counted = (held.topics or {}).pop(topic)
+        self._add_damage(batches=counted.batches, events=counted.events)
 
     def _lose(self, held: _Held, row: Row) -> None:
         held.damaged = True

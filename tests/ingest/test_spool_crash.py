@@ -2,8 +2,8 @@
 
 The model of a machine's crash: what was synced is there. Of what was written since, any part may
 be: the end of a log is cut, zeroed or garbled at any byte or has holes, and of the pages of a
-database some are there. What was synced is seen where SQLite asks for it, and a crash is at one
-of these moments.
+database some are there. What was deleted may come back until its directory is synced. What was
+synced is seen where SQLite asks for it, and a crash is at one of these moments.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ingest import spool_file
+from ingest import spool_file, spool_store
 from ingest.spool_batch import Entry, Packed, pack, unpack
 from ingest.spool_file import PAGE_BYTES, connect
-from ingest.spool_folders import claim, orphans
+from ingest.spool_folders import claim, orphans, sync_directory
 from ingest.spool_store import Damage, Quota, SpoolBroken, Store
 from tests.sqlite_syncs import Watched
 
@@ -82,7 +82,9 @@ class Crashes(RuleBasedStateMachine):
         self.number = 0
         self.promised: dict[str, list[Packed]] = {topic: [] for topic in TOPICS}
         self.left_behind: list[Store] = []
+        self.durable: Contents = {}
         self.wal_bytes, spool_file.WAL_BYTES = spool_file.WAL_BYTES, SMALL_WAL_BYTES
+        spool_file.sync_directory = spool_store.sync_directory = self._sync_directory
         self._start()
 
     @property
@@ -163,6 +165,7 @@ class Crashes(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Leave nothing behind."""
         spool_file.WAL_BYTES = self.wal_bytes
+        spool_file.sync_directory = spool_store.sync_directory = sync_directory
         for store in (*self.left_behind, self.store):
             store.close()
         shutil.rmtree(self.root)
@@ -170,7 +173,7 @@ class Crashes(RuleBasedStateMachine):
     def _start(self) -> None:
         WATCHED.before_sync = WATCHED.after_sync = lambda _: None
         self.store = opened(self.service, FILE_BYTES, WATCHED)
-        self.durable: Contents = contents(self.folder)
+        self.durable = contents(self.folder)
         WATCHED.after_sync = self._synced
 
     def _batches(self, topics: list[str], size: int) -> list[Packed]:
@@ -215,6 +218,13 @@ class Crashes(RuleBasedStateMachine):
     def _synced(self, name: str) -> None:
         with suppress(FileNotFoundError):
             self.durable[name] = (self.folder / name).read_bytes()
+
+    def _sync_directory(self, path: Path) -> None:
+        """What was deleted before cannot come back."""
+        sync_directory(path)
+        if path == self.folder:
+            there = {each.name for each in path.iterdir()}
+            self.durable = {name: self.durable[name] for name in self.durable.keys() & there}
 
     def _open(self, tried: Iterable[Packed] = (), marked: Iterable[Packed] = ()) -> None:
         """Open what is there; what was under way is learned from it: it may be there or not."""
