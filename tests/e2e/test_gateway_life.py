@@ -290,6 +290,7 @@ async def test_started_before_kafka_it_serves_once_kafka_is_there(
     gateway = start_gateway(
         own_kafka.servers, {**QUICK, "sources.load": {"topic": topic}}, wait=False
     )
+    assert (await post(gateway, key="wrong"))[0] == 401  # from here on somebody serves
     begun = time.monotonic()
     status, document = await post(gateway)
     assert time.monotonic() - begun < ACK_SECONDS + 1

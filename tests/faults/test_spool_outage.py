@@ -574,6 +574,7 @@ def test_datagrams_that_memory_has_no_room_for_go_to_the_spool(
     sections = small_budget(topic, tmp_path, mode)
     gateway = start_syslog_gateway(own_kafka.servers, [listener], sections)
     outcome = "spooled" if mode == "auto" else "dropped"
+    wait_until(gateway.kafka_is_up, SETTLE_SECONDS, "it does not reach Kafka")
     own_kafka.node.pause()
     try:
         send_datagrams(gateway, sent)
