@@ -371,15 +371,15 @@ class Store:
             return [], False
         for row in found.bad:
             self._lose(held, row)
-        is_all = start < counted.first_id and not found.good and not found.more
-        is_short = is_all and topic in (held.topics or {})
-        if is_short and file.salvaged:
-            self._give_up(held, topic)
-        elif is_short:  # the index hides something: it may be found otherwise
-            self._salvage(held, file)
-        self._settle(held)
-        if is_short:
+        is_nothing = start < counted.first_id and not found.good and not found.more
+        if is_nothing and topic in (held.topics or {}):  # there should be something
+            if file.salvaged:
+                self._give_up(held, topic)
+            else:  # the index hides it: it may be found otherwise
+                self._salvage(held, file)
+            self._settle(held)
             return self._read(held, topic, after_id, limit_bytes, at_least_one=at_least_one)
+        self._settle(held)
         return found.good, found.more
 
     def _give_up(self, held: _Held, topic: str) -> None:
