@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ingest.receipt import Receipt, Run, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ingest.producer import Header
 
@@ -30,11 +30,11 @@ REPLAY_TAKES = 4
 """One batch in so many begins with what is replayed, where there is more than fits."""
 
 
-def header_bytes(headers: Sequence[Header]) -> int:
+def header_bytes(headers: Sequence[tuple[str, bytes | None]]) -> int:
     """The bytes that ``headers`` add to a record, at most."""
     total = 0
     for name, value in headers:
-        total += len(name) * 4 + len(value) + 10
+        total += len(name) * 4 + len(value or b"") + 10
     return total
 
 
@@ -59,6 +59,7 @@ class Segment:
         replayed: it comes from the spool, and need not go there again.
         held: it was answered at its deadline while the Kafka client still had it.
         since: when it was submitted, monotonic seconds.
+        timestamps: of each record, instead of ``timestamp_ms``.
         topic: whoever queues it; for those who make it.
         copy: of it in the spool; None while there is none.
     """
@@ -67,6 +68,7 @@ class Segment:
         "copy",
         "done",
         "handed_over",
+        "header_sizes",
         "headers",
         "headers_each",
         "held",
@@ -80,11 +82,12 @@ class Segment:
         "since",
         "size",
         "timestamp_ms",
+        "timestamps",
         "topic",
         "values",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the columns of its records
         self,
         receipt: Receipt,
         indices: Sequence[int],
@@ -93,6 +96,9 @@ class Segment:
         headers: list[Header],
         headers_each: list[list[Header]] | None,
         timestamp_ms: int,
+        *,
+        timestamps: list[int] | None = None,
+        header_sizes: list[int] | None = None,
     ) -> None:
         self.receipt = receipt
         self.indices = indices
@@ -101,6 +107,7 @@ class Segment:
         self.headers = headers
         self.headers_each = headers_each
         self.timestamp_ms = timestamp_ms
+        self.timestamps = timestamps
         self.done = False
         self.patient = False
         self.replayed = False
@@ -111,11 +118,14 @@ class Segment:
         self.in_flight = False
         self.handed_over = False
         self.overhead = RECORD_OVERHEAD_BYTES + (0 if headers_each else header_bytes(headers))
-        self.size = sum(map(len, values)) + len(values) * self.overhead
+        self.size = sum(map(len, filter(None, values))) + len(values) * self.overhead
         if keys is not None:
             self.size += sum(map(len, filter(None, keys)))
-        if headers_each is not None:
-            self.size += sum(map(header_bytes, headers_each))
+        if headers_each is not None and header_sizes is None:
+            header_sizes = list(map(header_bytes, headers_each))
+        self.header_sizes = header_sizes
+        if header_sizes is not None:
+            self.size += sum(header_sizes)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -129,7 +139,7 @@ class Segment:
         """How many records, from the first one on, take ``room`` bytes together at most."""
         if self.headers_each is not None:
             return sum(1 for total in accumulate(self.record_sizes()) if total <= room)
-        lengths: Iterable[int] = map(len, self.values)
+        lengths: Iterable[int] = [len(value) if value else 0 for value in self.values]
         if self.keys is not None:
             lengths = map(add, lengths, [len(key) if key else 0 for key in self.keys])
         totals, overhead = list(accumulate(lengths)), self.overhead
@@ -139,12 +149,11 @@ class Segment:
 
     def record_sizes(self) -> list[int]:
         """The bytes each record takes in an uncompressed batch, at most."""
-        sizes = [len(value) + self.overhead for value in self.values]
+        sizes = [len(value or b"") + self.overhead for value in self.values]
         if self.keys is not None:
             sizes = [size + len(key or b"") for size, key in zip(sizes, self.keys, strict=True)]
-        if self.headers_each is not None:
-            extra = map(header_bytes, self.headers_each)
-            sizes = [size + more for size, more in zip(sizes, extra, strict=True)]
+        if self.header_sizes is not None:
+            sizes = list(map(add, sizes, self.header_sizes))
         return sizes
 
     def split_at(self, count: int) -> tuple[Segment, Segment]:
@@ -153,31 +162,26 @@ class Segment:
 
     def select(self, positions: Sequence[int]) -> Segment:
         """A segment of the records at ``positions`` (of this segment, not of the submission)."""
-        keys, each = self.keys, self.headers_each
-        return self._with(
-            _chosen(self.indices, positions),
-            _chosen(self.values, positions),
-            None if keys is None else _chosen(keys, positions),
-            None if each is None else _chosen(each, positions),
-        )
+        return self._with(lambda column: _chosen(column, positions))
 
     def _part(self, part: slice) -> Segment:
-        keys, each = self.keys, self.headers_each
-        return self._with(
-            self.indices[part],
-            self.values[part],
-            None if keys is None else keys[part],
-            None if each is None else each[part],
-        )
+        return self._with(lambda column: column[part])
 
-    def _with(
-        self,
-        indices: Sequence[int],
-        values: list[bytes],
-        keys: list[bytes | None] | None,
-        each: list[list[Header]] | None,
-    ) -> Segment:
-        made = Segment(self.receipt, indices, values, keys, self.headers, each, self.timestamp_ms)
+    def _with(self, of: Callable[[Any], Any]) -> Segment:
+        """A segment of what ``of`` takes from each column."""
+        keys, each, times = self.keys, self.headers_each, self.timestamps
+        sizes = self.header_sizes
+        made = Segment(
+            self.receipt,
+            of(self.indices),
+            of(self.values),
+            None if keys is None else of(keys),
+            self.headers,
+            None if each is None else of(each),
+            self.timestamp_ms,
+            timestamps=None if times is None else of(times),
+            header_sizes=None if sizes is None else of(sizes),
+        )
         made.done, made.held, made.handed_over = self.done, self.held, self.handed_over
         made.patient, made.replayed, made.since = self.patient, self.replayed, self.since
         made.topic, made.copy = self.topic, self.copy

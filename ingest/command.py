@@ -56,6 +56,8 @@ def run(
     kind: type[Config],
     serve: Callable[[Config], int],
     require: Callable[[], None] = require_c_extension,
+    *,
+    summary: Callable[[Config], str] = lambda config: f"sources: {', '.join(config.sources)}",
 ) -> int:
     """Do what the options say; returns the exit status of the contract.
 
@@ -64,6 +66,7 @@ def run(
         kind: the settings of the service.
         serve: runs the service.
         require: raises `ConfigError` where this installation cannot do its work.
+        summary: what ``--check`` says of a configuration that is fine.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service can take it: it ends nobody
     try:
@@ -77,7 +80,7 @@ def run(
         print(dump(config), end="")  # noqa: T201 - for people
         return 0
     if options.check:
-        print(f"configuration is fine, sources: {', '.join(config.sources)}")  # noqa: T201
+        print(f"configuration is fine, {summary(config)}")  # noqa: T201 - for people
         return 0
     return serve(config)
 

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import PydanticCustomError
+
 from ingest import toml
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 KeyPath = tuple[str | int, ...]
 """Where in the file: the names of tables and the positions in lists, from the top."""
 
+WITHIN = "problems_within"
+"""The type of the error that stands for several."""
 _TEXTS = {
     "missing": "is required",
     "string_type": "expected text",
@@ -39,6 +43,11 @@ _TEXTS = {
     "too_short": "expected at least {min_length} of them",
     "too_long": "expected at most {max_length} of them",
 }
+
+
+def problems_within(found: Sequence[tuple[KeyPath, str]]) -> PydanticCustomError:
+    """What a validator raises for several problems in one value, each with its path from there."""
+    return PydanticCustomError(WITHIN, "has problems", {"found": list(found)})
 
 
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -101,6 +110,10 @@ def of_validation(
     found: dict[KeyPath, list[str]] = {}
     for each in error.errors(include_url=False, include_input=False):
         path = _path_in(each, (*prefix, *each["loc"]), data)
+        if each["type"] == WITHIN:
+            for below, text in each["ctx"]["found"]:
+                found.setdefault((*path, *below), []).append(text)
+            continue
         text = _text(each, path, known)
         texts = found.setdefault(path, [])
         if text not in texts:

@@ -104,7 +104,6 @@ def common_headers(topic: str, source: str, received: bytes, request_id: str = "
 
 
 def _letter(reject: Rejection, common: list[Header], limit: int) -> tuple[bytes, list[Header]]:
-    event, original_bytes = reject.event, reject.original_bytes
     stage = STAGE_PRODUCE if reject.code == "refused_by_kafka" else STAGE_DECODE
     headers = [
         *common,
@@ -112,6 +111,20 @@ def _letter(reject: Rejection, common: list[Header], limit: int) -> tuple[bytes,
         ("__connect.errors.exception.class.name", reject.code.encode()),
         ("__connect.errors.exception.message", reject.detail.encode()),
     ]
+    return fitted(reject.event, reject.original_bytes, headers, limit)
+
+
+def fitted(
+    event: bytes, original_bytes: int | None, headers: list[Header], limit: int
+) -> tuple[bytes, list[Header]]:
+    """A dead letter with the value ``event``, cut to what the topic takes, and its headers.
+
+    Args:
+        event: the original bytes, or the first ones of them.
+        original_bytes: how many there were where ``event`` was cut; None: it is whole.
+        headers: of the letter; the list becomes part of it.
+        limit: the bytes that value and headers may have together.
+    """
     if original_bytes is None:
         if len(event) + header_bytes(headers) <= limit:
             return event, headers

@@ -220,15 +220,17 @@ class KafkaClient:
         append, count = builder._builder.append, 0  # noqa: SLF001
         for segment in segments:
             timestamp, headers = segment.timestamp_ms, segment.headers
-            if segment.keys is None and segment.headers_each is None:
+            times = segment.timestamps
+            if segment.keys is None and segment.headers_each is None and times is None:
                 for offset, value in enumerate(segment.values, count):
                     append(offset, timestamp, None, value, headers)
             else:
                 keys = segment.keys or repeat(None, len(segment))
                 each = segment.headers_each or repeat(headers, len(segment))
-                records = zip(segment.values, keys, each, strict=True)
-                for offset, (value, key, own) in enumerate(records, count):
-                    append(offset, timestamp, key, value, own)
+                when = times or repeat(timestamp, len(segment))
+                records = zip(segment.values, keys, each, when, strict=True)
+                for offset, (value, key, own, at) in enumerate(records, count):
+                    append(offset, at, key, value, own)
             count += len(segment)
         builder._relative_offset = count  # noqa: SLF001
         return builder

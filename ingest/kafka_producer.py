@@ -181,6 +181,7 @@ class KafkaProducer:
         keys: list[bytes | None] | None = None,
         headers: list[Header] | None = None,
         headers_each: list[list[Header]] | None = None,
+        timestamps: list[int] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
         overflow: bool = False,
@@ -189,8 +190,16 @@ class KafkaProducer:
         receipt = Receipt(len(values), on_settled)
         if not values:
             return receipt
+        indices, headers = range(len(values)), headers or []
         segment = Segment(
-            receipt, range(len(values)), values, keys, headers or [], headers_each, timestamp_ms
+            receipt,
+            indices,
+            values,
+            keys,
+            headers,
+            headers_each,
+            timestamp_ms,
+            timestamps=timestamps,
         )
         segment.patient = deadline is None
         segment.topic = known = self._topics.get(topic) or self._known(topic)

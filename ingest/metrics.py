@@ -102,6 +102,26 @@ SPOOL_DAMAGED = Counter(
     ["kind"],
     registry=REGISTRY,
 )
+FORWARD_EVENTS = Counter(
+    "ingest_forward_events",
+    "Records that a route has looked at, by outcome: acked (what it made of them is in Kafka), "
+    "rejected (in the dead letter topic), skipped (its conditions do not hold), excluded "
+    "(tracers).",
+    ["route", "outcome"],
+    registry=REGISTRY,
+)
+FORWARD_REJECTS = Counter(
+    "ingest_forward_rejects",
+    "Records that a route can never forward, by the code of the contract.",
+    ["route", "code"],
+    registry=REGISTRY,
+)
+FORWARD_EXPIRED = Counter(
+    "ingest_forward_expired",
+    "Records that their topic had let go of before they were forwarded.",
+    ["topic"],
+    registry=REGISTRY,
+)
 CONNECTIONS_REFUSED = Counter(
     "ingest_connections_refused",
     "Connections closed for a limit, by its name.",

@@ -28,6 +28,7 @@ class Producer(Protocol):
         keys: list[bytes | None] | None = None,
         headers: list[Header] | None = None,
         headers_each: list[list[Header]] | None = None,
+        timestamps: list[int] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
         overflow: bool = False,
@@ -36,12 +37,14 @@ class Producer(Protocol):
 
         Args:
             topic: a Kafka topic; created when missing where the configuration says so.
-            values: record values; owned by the producer from here on.
+            values: record values; owned by the producer from here on. None is null, for those who
+                have no spool.
             timestamp_ms: the records' timestamp, milliseconds since the epoch.
             keys: record keys, one for each value. Records with the same key keep their order and
                 share a partition (Java's murmur2); without keys a batch stays together.
             headers: headers of every record.
             headers_each: headers for each record, instead of ``headers``.
+            timestamps: of each record, instead of ``timestamp_ms``; for those who have no spool.
             deadline: monotonic time (the event loop's) by which the receipt is answered. Then what
                 was never handed over is withdrawn (``RETRY``), and the rest is ``UNKNOWN``. None:
                 tried until acked or refused for good.

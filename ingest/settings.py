@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -312,9 +312,11 @@ class SharedSettings(Settings):
     """The sections that every service reads, and the names that other services' sections use.
 
     Attributes:
+        needs_sources: without any source the service could not do anything.
         syslog_sources: source -> where in the file syslog is told to use it.
     """
 
+    needs_sources: ClassVar[bool] = True
     service: ServiceSettings = ServiceSettings()
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
@@ -339,7 +341,7 @@ class SharedSettings(Settings):
         yield from _limits(self)
         yield from _spool(self)
         yield from _digests(self.auth)
-        if not self.sources:
+        if self.needs_sources and not self.sources:
             yield Conflict(("sources",), "no source is configured: add [sources.NAME]")
         yield from _topics(self)
         yield from _schemas(self)

@@ -58,6 +58,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
         inflight_bytes: bytes accepted but not yet acked.
         connections: listener -> open connections.
         spool: how its spool is; None: it has none.
+        lag: topic -> partition -> records that it has yet to forward.
         config_version: which configuration it works with; see `ConfigStatus`.
         reload_failed: it could not take the one it was given last.
         cut_off: with the last report of a drained worker: requests that got no answer; else None.
@@ -70,6 +71,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     inflight_bytes: int = 0
     connections: dict[str, int] = {}
     spool: SpoolStatus | None = None
+    lag: dict[str, dict[str, int]] = {}
     config_version: int = 0
     reload_failed: bool = False
     cut_off: int | None = None
@@ -306,7 +308,27 @@ def _of_workers(reports: Sequence[WorkerStatus]) -> Iterator[Metric]:
     for listener, count in connections(reports).items():
         family.add_metric([listener], count)
     yield family
+    yield from _of_lag(reports)
     yield from _of_spools([report.spool for report in reports if report.spool is not None])
+
+
+def _of_lag(reports: Sequence[WorkerStatus]) -> Iterator[Metric]:
+    if not any(report.lag for report in reports):
+        return
+    family = GaugeMetricFamily(
+        "ingest_forward_lag",
+        "Records of a partition that are yet to be forwarded, or to be committed as such.",
+        labels=["topic", "partition"],
+    )
+    found = {  # while one is handed over, two may have it
+        (topic, partition): lag
+        for report in reports
+        for topic, partitions in report.lag.items()
+        for partition, lag in partitions.items()
+    }
+    for labels, lag in found.items():
+        family.add_metric(labels, lag)
+    yield family
 
 
 def _of_spools(spools: Sequence[SpoolStatus]) -> Iterator[Metric]:

@@ -133,6 +133,7 @@ class MemoryProducer:
         keys: list[bytes | None] | None = None,
         headers: list[Header] | None = None,
         headers_each: list[list[Header]] | None = None,
+        timestamps: list[int] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
         overflow: bool = False,
@@ -141,8 +142,16 @@ class MemoryProducer:
         receipt = Receipt(len(values), on_settled)
         if not values:
             return receipt
+        indices, headers = range(len(values)), headers or []
         segment = Segment(
-            receipt, range(len(values)), values, keys, headers or [], headers_each, timestamp_ms
+            receipt,
+            indices,
+            values,
+            keys,
+            headers,
+            headers_each,
+            timestamp_ms,
+            timestamps=timestamps,
         )
         if self._stopping:
             segment.failed(Status.RETRY, "shutting_down")
@@ -217,9 +226,10 @@ class MemoryProducer:
         first = sum(1 for record in topic.records if record.partition == number)
         keys = segment.keys or [None] * len(segment)
         each = segment.headers_each or [segment.headers] * len(segment)
-        rows = zip(keys, segment.values, each, strict=True)
-        for offset, (key, value, headers) in enumerate(rows, first):
-            topic.records.append(Record(number, offset, key, value, headers, segment.timestamp_ms))
+        times = segment.timestamps or [segment.timestamp_ms] * len(segment)
+        rows = zip(keys, segment.values, each, times, strict=True)
+        for offset, (key, value, headers, time_ms) in enumerate(rows, first):
+            topic.records.append(Record(number, offset, key, value, headers, time_ms))
         await self.answering.wait()
         segment.in_flight = False
         segment.acked(number, first)

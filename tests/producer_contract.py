@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ingest.receipt import Receipt, Status
 
@@ -130,6 +130,30 @@ class ProducerContract:
         )
         found = by_place(await world.read(world.plain))
         assert [found[place].headers for _, place in sorted(places(receipt).items())] == each
+
+    async def test_each_record_may_have_a_timestamp_of_its_own(self, world: World) -> None:
+        """With ``timestamps`` every record has its own, wherever its key takes it."""
+        times = [TIME_MS + 1000 * number for number in range(20)]
+        receipt = await world.producer.submit(
+            world.plain,
+            [b"%d" % number for number in range(20)],
+            timestamp_ms=0,
+            keys=[b"key %d" % (number % 7) for number in range(20)],
+            timestamps=times,
+            deadline=deadline(),
+        )
+        found = by_place(await world.read(world.plain))
+        assert [found[place].timestamp_ms for _, place in sorted(places(receipt).items())] == times
+
+    async def test_a_value_may_be_null(self, world: World) -> None:
+        """A record without a value is one that deletes its key, and no empty one."""
+        values: Any = [b"", None, b"v"]
+        receipt = await world.producer.submit(
+            world.plain, values, timestamp_ms=TIME_MS, keys=[b"a", b"b", b"c"], deadline=deadline()
+        )
+        found = by_place(await world.read(world.plain))
+        read = [found[place].value for _, place in sorted(places(receipt).items())]
+        assert read == [b"", None, b"v"]
 
     async def test_a_batch_without_keys_stays_together(self, world: World) -> None:
         """Records without keys are in one partition, one after the other."""

@@ -1,0 +1,173 @@
+"""Brings what routes make of a batch to Kafka, and tells when all of it is where it belongs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from ingest import metrics
+from ingest.receipt import Status
+from ingest_forward.shape import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ingest.inflight import Lease
+    from ingest.producer import Producer
+    from ingest.receipt import Receipt
+    from ingest_forward.batch import Batch
+    from ingest_forward.letters import Letters
+    from ingest_forward.progress import Chunk, Progress
+    from ingest_forward.route import Route
+    from ingest_forward.shape import Shaped
+
+
+class Parcel:
+    """A batch on its way through all routes.
+
+    Args:
+        batch: the records.
+        progress: of their partition.
+        lease: on the memory that they occupy.
+
+    Attributes:
+        stopped: at some record that a route must not go past: the batch is never done.
+    """
+
+    __slots__ = ("_chunk", "_lease", "_open", "batch", "progress", "stopped")
+
+    def __init__(self, batch: Batch, progress: Progress, lease: Lease) -> None:
+        self.batch = batch
+        self.progress = progress
+        self.stopped = False
+        self._chunk: Chunk = progress.begin(batch.offsets[-1] + 1)
+        self._lease = lease
+        self._open = 1
+
+    def hold(self) -> None:
+        """Something of it is on its way."""
+        self._open += 1
+
+    def let_go(self) -> None:
+        """Something of it has arrived, or will not."""
+        self._open -= 1
+        if self._open:
+            return
+        self._lease.release()
+        if not self.stopped:
+            self.progress.finish(self._chunk)
+
+
+class Delivery:
+    """Writes what routes make of batches.
+
+    Args:
+        producer: writes it.
+        letters: writes what can never be forwarded; None: nobody does.
+        stop: called with a batch, the position in it, the route and a code when reading must not go
+            past a record.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        letters: Letters | None,
+        stop: Callable[[Batch, int, str, str], None],
+    ) -> None:
+        self._producer = producer
+        self._letters = letters
+        self._stop = stop
+
+    def send(self, parcel: Parcel, shaped: Shaped) -> None:
+        """Write what a route made of a batch, and its rejects."""
+        batch, route = parcel.batch, shaped.route
+        _count(route.name, "skipped", shaped.skipped)
+        _count(route.name, "excluded", shaped.excluded)
+        if shaped.rejects:
+            self._reject(parcel, route, shaped.rejects)
+        positions = shaped.positions
+        if not positions:
+            return
+        headers: list[Any] = batch.with_origin(as_json=route.format != "cloudevents")
+        timestamps = batch.timestamps
+        if len(positions) != len(batch):
+            headers = [headers[at] for at in positions]
+            timestamps = [timestamps[at] for at in positions]
+        parcel.hold()
+        settled = _Settled()
+        receipt = self._producer.submit(
+            route.to,
+            cast("list[bytes]", shaped.values),
+            keys=shaped.keys,
+            headers_each=headers,
+            timestamps=timestamps,
+            timestamp_ms=0,
+            on_settled=settled,
+        )
+        settled.then(lambda: self._arrived(parcel, shaped, receipt))
+
+    def _arrived(self, parcel: Parcel, shaped: Shaped, receipt: Receipt) -> None:
+        acked, refused = 0, []
+        for run in receipt.runs:
+            if run.status is Status.ACKED:
+                acked += len(run.indices)
+            elif run.status is Status.REFUSED:
+                refused += [Reject(shaped.positions[at], run.code) for at in run.indices]
+            else:
+                parcel.stopped = True  # we end: whoever goes on reads it again
+        _count(shaped.route.name, "acked", acked)
+        if refused:
+            self._reject(parcel, shaped.route, refused)
+        parcel.let_go()
+
+    def _reject(self, parcel: Parcel, route: Route, rejects: Sequence[Reject]) -> None:
+        """Write dead letters, or have reading stop."""
+        if route.stops or self._letters is None:
+            first = min(rejects)
+            parcel.stopped = True
+            self._stop(parcel.batch, first.position, route.name, first.code)
+            return
+        parcel.hold()
+        settled = _Settled()
+        receipt = self._letters.submit(parcel.batch, route.name, rejects, settled)
+        settled.then(lambda: self._buried(parcel, route, rejects, receipt))
+
+    def _buried(
+        self, parcel: Parcel, route: Route, rejects: Sequence[Reject], receipt: Receipt
+    ) -> None:
+        for run in receipt.runs:
+            if run.status is Status.ACKED:
+                _count(route.name, "rejected", len(run.indices))
+                for at in run.indices:
+                    metrics.FORWARD_REJECTS.labels(route.name, rejects[at].code).inc()
+                continue
+            parcel.stopped = True
+            if run.status is Status.REFUSED:
+                first = min(rejects[at] for at in run.indices)
+                self._stop(parcel.batch, first.position, route.name, "dead_letter_refused")
+        parcel.let_go()
+
+
+class _Settled:
+    """Calls what comes after a batch is settled, which may be before anybody could say what."""
+
+    __slots__ = ("_done", "_work")
+
+    def __init__(self) -> None:
+        self._done = False
+        self._work: Callable[[], None] | None = None
+
+    def __call__(self) -> None:
+        self._done = True
+        if self._work is not None:
+            self._work()
+
+    def then(self, work: Callable[[], None]) -> None:
+        if self._done:
+            work()
+        else:
+            self._work = work
+
+
+def _count(route: str, outcome: str, count: int) -> None:
+    if count:
+        metrics.FORWARD_EVENTS.labels(route, outcome).inc(count)

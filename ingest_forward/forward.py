@@ -1,0 +1,385 @@
+"""The one loop: read, shape, write, and commit what is done."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import KafkaException
+from structlog import get_logger
+
+from ingest import metrics
+from ingest.inflight import Budget, Holder
+from ingest_forward.batch import Batch
+from ingest_forward.delivery import Delivery, Parcel
+from ingest_forward.progress import Progress
+from ingest_forward.reader import HANDOVER_SECONDS, Partition, Reader, Start
+from ingest_forward.shape import Shaped, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ingest.kafka_producer import KafkaProducer
+    from ingest_forward.config import ForwardConfig
+    from ingest_forward.letters import Letters
+    from ingest_forward.table import Table
+
+log = get_logger(__name__)
+
+POLL_RECORDS = 1000
+"""Records of a poll, at most."""
+POLL_SHARE = 16
+"""A poll brings about one part in so many of what may be in flight, at most."""
+STEP_RECORDS = 500
+"""So many records are shaped at a time: the event loop must not be held for long."""
+COMMIT_SECONDS = 1.0
+TOPICS_SECONDS = 10.0
+"""How often we look which topics there are."""
+LAG_SECONDS = 5.0
+RETRY_SECONDS = 2.0
+"""How long to wait before a reader that failed is replaced."""
+QUEUE_SHARE = 4
+"""The reader reads ahead one part in so many of what may be in flight."""
+QUEUE_BYTES = 16 << 20
+"""More read ahead does not make anything faster."""
+
+
+class Stop(NamedTuple):
+    """Why a partition is not read on.
+
+    Attributes:
+        route: which route must not go past a record.
+        offset: of the record.
+        code: why it cannot be forwarded.
+    """
+
+    route: str
+    offset: int
+    code: str
+
+
+class Reading:
+    """One partition that is read.
+
+    Attributes:
+        progress: how far it has been forwarded.
+        holder: of the memory that its records occupy.
+        paused: no records of it are asked for, for now.
+        stop: why it is not read on; None: it is.
+        lag: how many records the group has yet to forward.
+    """
+
+    def __init__(self, progress: Progress, holder: Holder) -> None:
+        self.progress = progress
+        self.holder = holder
+        self.paused = False
+        self.stop: Stop | None = None
+        self.lag = 0
+
+
+class Forwarder:
+    """Reads, shapes and writes, as a member of the consumer group; see `Member`.
+
+    Args:
+        config: the whole configuration.
+        producer: writes to Kafka.
+        letters: writes dead letters; None: nobody does.
+
+    Attributes:
+        table: the routes in force.
+        budget: the memory that records in flight occupy.
+        missing: the topics that routes name and that do not exist.
+    """
+
+    def __init__(
+        self, config: ForwardConfig, producer: KafkaProducer, letters: Letters | None
+    ) -> None:
+        self.table: Table = config.table()
+        self.budget = Budget(config.limits.inflight_bytes)
+        self.missing: set[str] = set()
+        self._config = config
+        self._producer = producer
+        self._delivery = Delivery(producer, letters, self._stop)
+        self._loop = asyncio.get_running_loop()
+        self._readings: dict[Partition, Reading] = {}
+        self._subscribed: set[str] = set()
+        self._due: dict[str, float] = {}
+        self._record_bytes = 1000.0
+        self._handover_seconds = HANDOVER_SECONDS
+        self._ending = False
+        self._resumes = False
+
+    # What the front asks for.
+
+    def use(self, table: Table) -> None:
+        """Go on with other routes; partitions that had stopped are tried again with them."""
+        self.table = table
+        self._due.pop("topics", None)
+        self._resumes = True
+
+    def end(self) -> None:
+        """Read nothing any more."""
+        self._ending = True
+
+    @property
+    def pending(self) -> bool:
+        """Whether something that was read is not where it belongs yet."""
+        return any(each.progress.open and each.stop is None for each in self._readings.values())
+
+    @property
+    def stops(self) -> dict[Partition, Stop]:
+        """The partitions that are not read on, and why."""
+        return {at: each.stop for at, each in self._readings.items() if each.stop is not None}
+
+    @property
+    def lag(self) -> dict[str, dict[str, int]]:
+        """Topic -> partition -> records that are yet to be forwarded."""
+        found: dict[str, dict[str, int]] = {}
+        for (topic, number), reading in sorted(self._readings.items()):
+            found.setdefault(topic, {})[str(number)] = reading.lag
+        return found
+
+    async def run(self) -> None:
+        """Forward until told to end."""
+        while not self._ending:
+            try:
+                await self._session()
+            except Exception as error:
+                known = isinstance(error, KafkaException)
+                reason = error.args[0].name() if known else type(error).__name__
+                log.error("reader_failed", reason=reason, exc_info=not known)  # noqa: TRY400
+                self._readings.clear()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _session(self) -> None:
+        """Forward with one reader, for as long as it works."""
+        queue_bytes = min(QUEUE_BYTES, self.budget.limit_bytes // QUEUE_SHARE)
+        config = self._config
+        reader = Reader(config.kafka, config.forward.group, queue_bytes, self)
+        self._subscribed, self._due = set(), {}
+        try:
+            while not self._ending:
+                await self._look_after(reader)
+                await self._take(await reader.poll(self._count()))
+            await self._settle()
+        finally:
+            await reader.close()
+
+    async def _settle(self) -> None:
+        """Wait until what is on its way has arrived; who cannot wait cancels us."""
+        with suppress(asyncio.CancelledError):
+            while self.pending:
+                await asyncio.sleep(0.01)
+        self._handover_seconds = 0.0
+
+    def _count(self) -> int:
+        """How many records to ask for."""
+        room = self.budget.limit_bytes / POLL_SHARE
+        return max(1, min(POLL_RECORDS, int(room / self._record_bytes)))
+
+    # Records.
+
+    async def _take(self, messages: Sequence[Any]) -> None:
+        """Have the records of one poll forwarded."""
+        for (topic, number), run in groupby(self._good(messages), _origin):
+            records = list(run)
+            for first in range(0, len(records), STEP_RECORDS):
+                reading = self._readings.get((topic, number))
+                if reading is None or reading.stop is not None:
+                    break  # they are read again, by whoever goes on
+                self._forward(reading, Batch(topic, number, records[first : first + STEP_RECORDS]))
+                await asyncio.sleep(0)
+
+    def _good(self, messages: Sequence[Any]) -> Iterator[Any]:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                yield message
+            else:
+                log.warning("reader_error", topic=message.topic(), reason=error.name())
+
+    def _forward(self, reading: Reading, batch: Batch) -> None:
+        table = self.table
+        shaped = [shape(route, batch, table.reading) for route in table.of(batch.topic)]
+        end = _end(shaped)
+        if end is not None:
+            position, stop = end
+            offset = batch.offsets[position]
+            self._halt((batch.topic, batch.partition), stop._replace(offset=offset))
+            if position == 0:
+                return
+            batch = batch.first(position)
+            shaped = [shape(route, batch, table.reading) for route in table.of(batch.topic)]
+        size = batch.size + sum(_size(each) for each in shaped)
+        self._record_bytes += (size / len(batch) - self._record_bytes) / 8
+        lease = self.budget.book(size, reading.holder)
+        parcel = Parcel(batch, reading.progress, lease)
+        for each in shaped:
+            self._delivery.send(parcel, each)
+        parcel.let_go()
+
+    def _stop(self, batch: Batch, position: int, route: str, code: str) -> None:
+        """A route must not go past a record that Kafka refused."""
+        offset = batch.offsets[position]
+        self._halt((batch.topic, batch.partition), Stop(route, offset, code))
+
+    def _halt(self, at: Partition, stop: Stop) -> None:
+        reading = self._readings.get(at)
+        if reading is None or reading.stop is not None:
+            return
+        reading.stop = stop
+        topic, partition = at
+        where = {"topic": topic, "partition": partition, "offset": stop.offset}
+        log.error("route_stopped", route=stop.route, code=stop.code, **where)
+
+    # What is looked after between polls.
+
+    def _is_due(self, what: str, seconds: float) -> bool:
+        now = self._loop.time()
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + seconds
+        return True
+
+    async def _look_after(self, reader: Reader) -> None:
+        if self._producer.connected is not False and self._is_due("topics", TOPICS_SECONDS):
+            await self._follow_topics(reader)
+        if self._resumes:
+            self._resumes = False
+            await self._resume(reader)
+        await self._balance(reader)
+        if self._is_due("commit", COMMIT_SECONDS):
+            await reader.commit(self._to_commit())
+        if self._is_due("lag", LAG_SECONDS):
+            await self._measure(reader)
+
+    async def _follow_topics(self, reader: Reader) -> None:
+        """Read the topics of the routes that there are now."""
+        try:
+            existing = await reader.topics()
+        except KafkaException:
+            return  # the producer tells that Kafka is away
+        missing = self.table.named - existing
+        for name in sorted(missing - self.missing):
+            log.warning("topic_missing", topic=name)
+        self.missing = missing
+        wanted = self.table.read_of(existing)
+        if wanted != self._subscribed:
+            await reader.subscribe(wanted)
+            log.info("subscribed", topics=sorted(wanted))
+            self._subscribed = wanted
+
+    async def _balance(self, reader: Reader) -> None:
+        """Ask for no records of partitions that have their share of the memory in flight."""
+        pause, resume = [], []
+        for at, reading in self._readings.items():
+            full = reading.stop is not None or self._is_full(reading)
+            if full and not reading.paused:
+                pause.append(at)
+            elif reading.paused and not full:
+                resume.append(at)
+        if pause:
+            await reader.pause(pause)
+        if resume:
+            await reader.resume(resume)
+        for at in (*pause, *resume):
+            if at in self._readings:
+                self._readings[at].paused = at in pause
+
+    def _is_full(self, reading: Reading) -> bool:
+        """Whether a partition has as much in flight as is left free; once it has, half of that."""
+        budget, held = self.budget, reading.holder.held_bytes
+        if not reading.paused:
+            return budget.paused or budget.exceeds_share(reading.holder)
+        return budget.paused or 2 * held > budget.limit_bytes - budget.used_bytes
+
+    async def _resume(self, reader: Reader) -> None:
+        """Try again, with the routes of now, what partitions stopped at."""
+        for at, reading in tuple(self._readings.items()):
+            if reading.stop is None:
+                continue
+            reading.progress = Progress(reading.progress.done, reading.progress.committed)
+            reading.stop = None
+            await reader.go_back(at, reading.progress.done)
+
+    def _to_commit(self) -> dict[Partition, int]:
+        found = {at: each.progress.to_commit for at, each in self._readings.items()}
+        return {at: offset for at, offset in found.items() if offset is not None}
+
+    async def _measure(self, reader: Reader) -> None:
+        """Find out the lag: of paused partitions from the cluster, of others by what was read."""
+        for ask in (False, True):
+            chosen = [at for at, each in self._readings.items() if each.paused is ask]
+            if ask and self._producer.connected is False:
+                continue
+            for at, (low, high) in (await reader.ends(chosen, ask=ask)).items():
+                if (reading := self._readings.get(at)) is not None:
+                    done = reading.progress.done
+                    reading.lag = max(0, high - (low if done is None else done))
+
+    # The member of the group.
+
+    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+        """See `Member`."""
+        for at, start in starts.items():
+            topic, number = at
+            holder = self.budget.holder(f"{topic}/{number}")
+            self._readings[at] = Reading(Progress(start.offset), holder)
+            if start.expired:
+                metrics.FORWARD_EXPIRED.labels(topic).inc(start.expired)
+                log.error("records_expired", topic=topic, partition=number, count=start.expired)
+        if starts:
+            log.info("assigned", partitions=_readable(starts))
+        self._due.pop("lag", None)
+
+    async def hand_over(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """See `Member`."""
+        mine = {at: self._readings[at] for at in partitions if at in self._readings}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._handover_seconds):
+                while any(each.progress.open and each.stop is None for each in mine.values()):
+                    await asyncio.sleep(0.01)
+        offsets = {at: each.progress.to_commit for at, each in mine.items()}
+        for at in mine:
+            del self._readings[at]
+        if mine:
+            log.info("handed_over", partitions=_readable(mine))
+        return {at: offset for at, offset in offsets.items() if offset is not None}
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """See `Member`."""
+        for at in partitions:
+            self._readings.pop(at, None)
+        log.warning("partitions_lost", partitions=_readable(partitions))
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """See `Member`."""
+        for at, offset in offsets.items():
+            if at in self._readings:
+                self._readings[at].progress.committed = offset
+
+
+def _origin(message: Any) -> Partition:
+    return message.topic(), message.partition()
+
+
+def _end(shaped: Sequence[Shaped]) -> tuple[int, Stop] | None:
+    """The first record that some route must not go past: its position, and why."""
+    ends = [
+        (each.position, Stop(of.route.name, -1, each.code))
+        for of in shaped
+        if of.route.stops
+        for each in of.rejects[:1]
+    ]
+    return min(ends, default=None)
+
+
+def _size(shaped: Shaped) -> int:
+    """The bytes of what a route made."""
+    return sum(map(len, filter(None, shaped.values)))
+
+
+def _readable(partitions: Sequence[Partition] | Mapping[Partition, object]) -> list[str]:
+    return [f"{topic}/{number}" for topic, number in sorted(partitions)]

@@ -1,0 +1,97 @@
+"""What one worker of the forwarder is made of, and how it opens and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ingest.cancelling import cancel
+from ingest.kafka_producer import KafkaProducer
+from ingest.status import WorkerStatus, reasons_of
+from ingest_forward.forward import Forwarder
+from ingest_forward.letters import Letters
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    from ingest_forward.config import ForwardConfig
+
+SERVICE = "ingest-forward"
+CLOSE_SECONDS = 2.0
+"""How long the last commit and the way out of the group may take."""
+
+
+class ForwardFront:
+    """A worker; see `ingest.worker.Front`.
+
+    Args:
+        config: the whole configuration of the service.
+    """
+
+    def __init__(self, config: ForwardConfig) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._producer = KafkaProducer(config.kafka, config.topics, config.topics_written())
+        on = config.dead_letter.mode == "on"
+        letters = Letters(self._producer, config.dead_letter.topic) if on else None
+        self._forwarder = Forwarder(config, self._producer, letters)
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        """Connect to Kafka behind the scenes, and forward."""
+        del sockets  # it has no listeners
+        self._producer.start()
+        self._task = self._loop.create_task(self._forwarder.run())
+
+    async def reload(self, config: ForwardConfig) -> None:
+        """Take the routes of ``config``; all of them or none."""
+        table = config.table()
+        self._producer.follow(config.topics_written())
+        self._forwarder.use(table)
+
+    def status(self) -> WorkerStatus:
+        """How it is just now."""
+        connected = self._producer.connected
+        return WorkerStatus(
+            pid=os.getpid(),
+            reasons=reasons_of(connected=connected, spool=None),
+            degraded=self._producer.problems | self._stops() | self._missing(),
+            kafka_up=bool(connected),
+            inflight_bytes=self._forwarder.budget.used_bytes,
+            lag=self._forwarder.lag,
+        )
+
+    def _stops(self) -> dict[str, str]:
+        return {
+            f"{topic}/{number}": f"route {stop.route} stopped at offset {stop.offset}: {stop.code}"
+            for (topic, number), stop in self._forwarder.stops.items()
+        }
+
+    def _missing(self) -> dict[str, str]:
+        return dict.fromkeys(self._forwarder.missing, "topic_missing")
+
+    def drain(self) -> None:
+        """Go on: nobody sends to us."""
+
+    async def close(self, deadline: float) -> int:
+        """Read nothing any more, wait for what is on its way, commit, leave the group.
+
+        Returns:
+            0: what did not arrive is still where it was read.
+        """
+        self._forwarder.end()
+        left = max(0.0, deadline - self._loop.time() - CLOSE_SECONDS)
+        if self._task is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await asyncio.shield(self._task)
+            await cancel([self._task])
+        await self._producer.stop(min(1.0, max(0.0, deadline - self._loop.time())))
+        return 0
+
+
+async def make(config: ForwardConfig) -> ForwardFront:
+    """Build a worker on its event loop."""
+    return ForwardFront(config)

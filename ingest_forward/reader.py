@@ -1,0 +1,340 @@
+"""Reads topics as a member of a consumer group: librdkafka's consumer, in a thread of its own.
+
+All calls of the consumer are made in that thread, one after the other, so that none ever holds up
+the event loop, and a rebalance can wait in it until what is on its way has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_STORED,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from structlog import get_logger
+
+from ingest_forward.call_thread import CallThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ingest.settings import KafkaSettings
+
+log = get_logger(__name__)
+
+Partition = tuple[str, int]
+"""Topic and number."""
+Result = TypeVar("Result")
+
+POLL_SECONDS = 0.1
+"""How long a poll waits for records: calls that come in the meantime wait as well."""
+ASK_SECONDS = 5.0
+"""How long a question to the cluster may take."""
+HANDOVER_SECONDS = 20.0
+"""How long a partition that another member gets is kept for what is on its way."""
+SESSION_SECONDS = 10.0
+"""A member that is silent for this long loses its partitions. librdkafka says that it lives, from a
+thread of its own."""
+METADATA_SECONDS = 10.0
+"""How old may be what is known of the partitions of a topic."""
+TRANSIENT = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE})  # noqa: SLF001
+"""Errors of the connection, which the producer tells of as well."""
+
+
+class Start(NamedTuple):
+    """Where reading of a partition begins.
+
+    Attributes:
+        offset: what the group had committed; None: nothing, so it is the earliest record.
+        expired: how many records from there on the topic does not have any more.
+    """
+
+    offset: int | None
+    expired: int = 0
+
+
+class Member(Protocol):
+    """Who reads: told of its partitions, on the event loop."""
+
+    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+        """These are read from now on."""
+
+    async def hand_over(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """These will be another member's, which waits: finish what is on its way.
+
+        Returns:
+            The offsets to commit.
+        """
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """These are another member's already: nothing of them can be committed."""
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """These offsets are committed."""
+
+
+class Reader:
+    """One member of a consumer group.
+
+    Args:
+        kafka: how to reach the cluster.
+        group: the name of the group.
+        queue_bytes: how much is read ahead.
+        member: told of what happens.
+    """
+
+    def __init__(self, kafka: KafkaSettings, group: str, queue_bytes: int, member: Member) -> None:
+        self._member = member
+        self._loop = asyncio.get_running_loop()
+        self._thread = CallThread("reader")
+        self._starts: dict[Partition, TopicPartition] = {}
+        self._revoked: set[Partition] = set()  # during the poll that is under way
+        settings = consumer_settings(kafka, group, queue_bytes)
+        self._consumer = Consumer({**settings, "error_cb": _tell, "on_commit": self._on_commit})
+
+    # Called on the event loop.
+
+    async def poll(self, count: int) -> list[Message]:
+        """The next records, ``count`` at most; none after a while without any.
+
+        Raises:
+            KafkaException: this member cannot go on.
+        """
+        return await self._call(lambda: self._poll(count))
+
+    async def topics(self) -> set[str]:
+        """The names of all topics that there are.
+
+        Raises:
+            KafkaException: the cluster does not answer.
+        """
+        found = await self._call(lambda: self._consumer.list_topics(timeout=ASK_SECONDS))
+        return {name for name, topic in found.topics.items() if topic.error is None}
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Read these topics from now on, and no others."""
+        names = sorted(topics)
+        await self._call(lambda: self._subscribe(names))
+
+    async def pause(self, partitions: Iterable[Partition]) -> None:
+        """Give no records of these partitions until they are resumed."""
+        await self._each(self._consumer.pause, partitions)
+
+    async def resume(self, partitions: Iterable[Partition]) -> None:
+        """Give records of these partitions again."""
+        await self._each(self._consumer.resume, partitions)
+
+    async def go_back(self, partition: Partition, offset: int | None) -> None:
+        """Read a partition again from ``offset`` on; None: from its earliest record."""
+        at = TopicPartition(*partition, OFFSET_BEGINNING if offset is None else offset)
+        await self._call(lambda: self._seek(at))
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Have offsets committed; `Member.committed` is told when they are."""
+        wanted = _positions(offsets)
+        if wanted:
+            await self._call(lambda: self._consumer.commit(offsets=wanted, asynchronous=True))
+
+    async def ends(
+        self, partitions: Sequence[Partition], *, ask: bool
+    ) -> dict[Partition, tuple[int, int]]:
+        """The first offset of each partition, and the one behind its last record, where known.
+
+        Args:
+            partitions: that are read.
+            ask: the cluster; else as the last records that were read said.
+        """
+        return await self._call(lambda: self._ends(partitions, ask=ask))
+
+    async def close(self) -> None:
+        """Hand over all partitions, and leave the group."""
+        try:
+            await self._call(self._consumer.close)
+        finally:
+            self._thread.end()
+
+    async def _call(self, work: Callable[[], Result]) -> Result:
+        return await self._thread.call(work)
+
+    async def _each(
+        self, work: Callable[[list[TopicPartition]], None], partitions: Iterable[Partition]
+    ) -> None:
+        """Do ``work`` with those partitions that are still ours."""
+        wanted = list(partitions)
+
+        def run() -> None:
+            mine = [TopicPartition(*each) for each in wanted if each in self._starts]
+            if mine:
+                work(mine)
+
+        await self._call(run)
+
+    # Called in the thread.
+
+    def _poll(self, count: int) -> list[Message]:
+        self._revoked.clear()
+        messages = self._consumer.consume(count, POLL_SECONDS)
+        if self._revoked:
+            messages = self._still_ours(messages)
+        return messages
+
+    def _still_ours(self, messages: Sequence[Message]) -> list[Message]:
+        """Without those of partitions that were given away in the same poll.
+
+        What came back in it is read again from where it was committed.
+        """
+        gone = set(self._revoked)
+        for partition in gone & self._starts.keys():
+            self._seek(self._starts[partition])
+        return [each for each in messages if (each.topic(), each.partition()) not in gone]
+
+    def _seek(self, at: TopicPartition) -> None:
+        if (at.topic, at.partition) in self._starts:
+            self._consumer.seek(at)
+
+    def _subscribe(self, names: list[str]) -> None:
+        if names:
+            self._consumer.subscribe(
+                names,
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+        else:
+            self._consumer.unsubscribe()
+
+    def _ends(
+        self, partitions: Sequence[Partition], *, ask: bool
+    ) -> dict[Partition, tuple[int, int]]:
+        found = {}
+        ends: Any  # None where nothing is known, whatever the stubs say
+        for partition in partitions:
+            at = TopicPartition(*partition)
+            try:
+                if ask:
+                    ends = self._consumer.get_watermark_offsets(at, timeout=1)
+                else:
+                    ends = self._consumer.get_watermark_offsets(at, cached=True)
+            except KafkaException:
+                continue
+            if ends is not None and ends[1] >= 0:
+                found[partition] = ends
+        return found
+
+    # Called by the consumer, in the thread, while it polls or closes.
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        found = self._committed(consumer, partitions)
+        starts = {_name(each): self._start(consumer, each) for each in found}
+        consumer.incremental_assign(found)
+        self._starts |= {_name(each): each for each in found}
+        self._loop.call_soon_threadsafe(self._member.assigned, starts)
+
+    def _committed(
+        self, consumer: Consumer, partitions: list[TopicPartition]
+    ) -> list[TopicPartition]:
+        """The partitions with where the group is in them; the broker knows, if we cannot ask it."""
+        try:
+            found = consumer.committed(partitions, timeout=ASK_SECONDS)
+        except KafkaException:
+            return [TopicPartition(p.topic, p.partition, OFFSET_STORED) for p in partitions]
+        return [
+            TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING)
+            for p in found
+        ]
+
+    @staticmethod
+    def _start(consumer: Consumer, at: TopicPartition) -> Start:
+        if at.offset < 0:
+            return Start(None)
+        try:
+            low, _ = consumer.get_watermark_offsets(at, timeout=ASK_SECONDS)
+        except KafkaException:
+            return Start(at.offset)
+        return Start(at.offset, max(0, low - at.offset))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        names = [_name(each) for each in partitions]
+        self._forget(names)
+        handing_over = asyncio.run_coroutine_threadsafe(self._member.hand_over(names), self._loop)
+        wanted = _positions(handing_over.result())
+        if wanted:
+            try:
+                consumer.commit(offsets=wanted, asynchronous=False)
+            except KafkaException as error:
+                log.warning("commit_failed", reason=error.args[0].name())
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        names = [_name(each) for each in partitions]
+        self._forget(names)
+        self._loop.call_soon_threadsafe(self._member.lost, names)
+        consumer.incremental_unassign(partitions)
+
+    def _forget(self, partitions: Sequence[Partition]) -> None:
+        self._revoked.update(partitions)
+        for partition in partitions:
+            self._starts.pop(partition, None)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        if error is not None:
+            log.warning("commit_failed", reason=error.name())
+            return
+        done = {_name(each): each.offset for each in partitions if each.error is None}
+        self._loop.call_soon_threadsafe(self._member.committed, done)
+
+
+def consumer_settings(kafka: KafkaSettings, group: str, queue_bytes: int) -> dict[str, Any]:
+    """What librdkafka's consumer is made with.
+
+    Source: ``CONFIGURATION.md`` of librdkafka.
+    """
+    settings: dict[str, Any] = {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": int(SESSION_SECONDS * 1000),
+        "topic.metadata.refresh.interval.ms": int(METADATA_SECONDS * 1000),
+        "queued.max.messages.kbytes": max(1024, queue_bytes >> 10),
+        **connection_settings(kafka),
+    }
+    return settings
+
+
+def connection_settings(kafka: KafkaSettings) -> dict[str, Any]:
+    """How librdkafka reaches the cluster, and says nothing on its own."""
+    password = kafka.sasl_password
+    named = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "client.id": kafka.client_id,
+        "security.protocol": kafka.security_protocol,
+        "ssl.ca.location": kafka.ssl_ca_file,
+        "ssl.certificate.location": kafka.ssl_cert_file,
+        "ssl.key.location": kafka.ssl_key_file,
+        "sasl.mechanism": kafka.sasl_mechanism,
+        "sasl.username": kafka.sasl_username,
+        "sasl.password": None if password is None else password.get_secret_value(),
+        "log_level": 0,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _tell(error: KafkaError) -> None:
+    if error.code() not in TRANSIENT:
+        log.warning("reader_error", reason=error.name())
+
+
+def _name(at: TopicPartition) -> Partition:
+    return at.topic, at.partition
+
+
+def _positions(offsets: Mapping[Partition, int]) -> list[TopicPartition]:
+    return [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
