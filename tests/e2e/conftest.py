@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import pytest
 
+from deploy.local.cluster import KAFKA_VERSION
+from deploy.local.connect import Connect
+from deploy.local.errors import Unavailable
+from deploy.local.java import KafkaPrograms
+from loadtest.forwarder import Forwarder
 from loadtest.gateway import Gateway
+from tests.connect_sink import FileSink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from pathlib import Path
 
     from tests.conftest import Kafka
 
@@ -150,3 +157,39 @@ def checked(client: Client) -> Iterator[Client]:
     client.gateway.wait_until_at_rest()
     after = client.gateway.accounts()
     assert {name: after[name] - before.get(name, Counter()) for name in client.told} == client.told
+
+
+@pytest.fixture(scope="session")
+def connect(kafka: Kafka) -> Iterator[Connect]:
+    """A worker of Kafka Connect on the shared cluster; who has a connector there deletes it."""
+    try:
+        programs = KafkaPrograms.find(KAFKA_VERSION)  # it speaks to older brokers as well
+    except Unavailable as missing:
+        pytest.skip(f"no Kafka Connect: {missing}")
+    with Connect(kafka.servers, programs) as connect:
+        yield connect
+
+
+@pytest.fixture
+def start_sink(kafka: Kafka, connect: Connect, tmp_path: Path) -> Iterator[Callable[..., FileSink]]:
+    """Starts sinks that write into files, by topic and converter; see `FileSink`."""
+    with ExitStack() as stack:
+
+        def start(topic: str, converter: Mapping[str, str]) -> FileSink:
+            file = tmp_path / f"{topic}.txt"
+            sink = FileSink(connect, kafka.servers, topic, file, converter)
+            stack.callback(sink.delete)
+            return sink
+
+        yield start
+
+
+@pytest.fixture
+def start_forwarder(kafka: Kafka) -> Iterator[Callable[..., Forwarder]]:
+    """Starts forwarders on the shared cluster; see `Forwarder`."""
+    with ExitStack() as stack:
+
+        def start(routes: Any, settings: Any = None, *, wait: bool = True) -> Forwarder:
+            return stack.enter_context(Forwarder(kafka.servers, routes, settings, wait=wait))
+
+        yield start
