@@ -34,7 +34,7 @@ def header_bytes(headers: Sequence[tuple[str, bytes | None]]) -> int:
     """The bytes that ``headers`` add to a record, at most."""
     total = 0
     for name, value in headers:
-        total += len(name) * 4 + len(value or b"") + 10
+        total += (len(name) if name.isascii() else 4 * len(name)) + len(value or b"") + 10
     return total
 
 
@@ -117,7 +117,7 @@ class Segment:
         self.copy: Copy | None = None
         self.in_flight = False
         self.handed_over = False
-        self.overhead = RECORD_OVERHEAD_BYTES + (0 if headers_each else header_bytes(headers))
+        self.overhead = RECORD_OVERHEAD_BYTES + header_bytes(headers)
         self.size = sum(map(len, filter(None, values))) + len(values) * self.overhead
         if keys is not None:
             self.size += sum(map(len, filter(None, keys)))
@@ -138,7 +138,7 @@ class Segment:
     def fitting(self, room: int) -> int:
         """How many records, from the first one on, take ``room`` bytes together at most."""
         if self.headers_each is not None:
-            return sum(1 for total in accumulate(self.record_sizes()) if total <= room)
+            return bisect_right(list(accumulate(self.record_sizes())), room)
         lengths: Iterable[int] = [len(value) if value else 0 for value in self.values]
         if self.keys is not None:
             lengths = map(add, lengths, [len(key) if key else 0 for key in self.keys])

@@ -23,9 +23,10 @@ from ingest.errors import ConfigError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ingest.accumulator import Segment
+    from ingest.producer import Header
     from ingest.settings import KafkaSettings
 
 MAX_RECORD_BYTES = 1 << 30
@@ -226,7 +227,9 @@ class KafkaClient:
                     append(offset, timestamp, None, value, headers)
             else:
                 keys = segment.keys or repeat(None, len(segment))
-                each = segment.headers_each or repeat(headers, len(segment))
+                each: Iterable[list[Header]] = repeat(headers, len(segment))
+                if segment.headers_each is not None:
+                    each = map(headers.__add__, segment.headers_each)
                 when = times or repeat(timestamp, len(segment))
                 records = zip(segment.values, keys, each, when, strict=True)
                 for offset, (value, key, own, at) in enumerate(records, count):

@@ -181,6 +181,7 @@ class KafkaProducer:
         keys: list[bytes | None] | None = None,
         headers: list[Header] | None = None,
         headers_each: list[list[Header]] | None = None,
+        header_sizes: list[int] | None = None,
         timestamps: list[int] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
@@ -200,6 +201,7 @@ class KafkaProducer:
             headers_each,
             timestamp_ms,
             timestamps=timestamps,
+            header_sizes=header_sizes,
         )
         segment.patient = deadline is None
         segment.topic = known = self._topics.get(topic) or self._known(topic)

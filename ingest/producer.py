@@ -28,6 +28,7 @@ class Producer(Protocol):
         keys: list[bytes | None] | None = None,
         headers: list[Header] | None = None,
         headers_each: list[list[Header]] | None = None,
+        header_sizes: list[int] | None = None,
         timestamps: list[int] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
@@ -43,7 +44,9 @@ class Producer(Protocol):
             keys: record keys, one for each value. Records with the same key keep their order and
                 share a partition (Java's murmur2); without keys a batch stays together.
             headers: headers of every record.
-            headers_each: headers for each record, instead of ``headers``.
+            headers_each: further headers of each record, behind ``headers``.
+            header_sizes: the bytes that ``headers_each`` add to each record, at most, if they are
+                known already; see `ingest.accumulator.header_bytes`.
             timestamps: of each record, instead of ``timestamp_ms``; for those who have no spool.
             deadline: monotonic time (the event loop's) by which the receipt is answered. Then what
                 was never handed over is withdrawn (``RETRY``), and the rest is ``UNKNOWN``. None:

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ingest_forward.event import Event, Header
+from ingest.accumulator import header_bytes
 from ingest_forward.route import TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ingest_forward.event import Reading
+    from ingest_forward.event import Header
 
 FROM_TOPIC, FROM_PARTITION = "ingest.from.topic", "ingest.from.partition"
 FROM_OFFSET = "ingest.from.offset"
 """The headers that say where a record was read: consumers know duplicates by them."""
+OFFSET_BYTES = header_bytes([(FROM_OFFSET, b"%d" % (1 << 63))])
+"""The bytes that the last of them adds to a record, at most."""
 CONTENT_TYPE = "content-type"
 JSON = (CONTENT_TYPE, b"application/json")
 """The header of values that are no CloudEvents any more."""
 OVERHEAD_BYTES = 512
 """What a record occupies in memory beside its bytes, about."""
+
+
+class Headers(NamedTuple):
+    """The headers of the records that are made of a batch.
+
+    Attributes:
+        common: of all of them.
+        each: further ones of each record of the batch.
+        sizes: the bytes that these add to each record, at most; None: not known.
+    """
+
+    common: list[Header]
+    each: list[list[Header]]
+    sizes: list[int] | None = None
 
 
 class Batch:
@@ -42,14 +60,14 @@ class Batch:
         self.headers: list[Sequence[Header]] = [each.headers() or () for each in messages]
         self.timestamps: list[int] = [each.timestamp()[1] for each in messages]
         self.offsets: list[int] = [each.offset() for each in messages]
-        self._events: list[Event] | None = None
-        self._with_origin: dict[bool, list[list[Header]]] = {}
+        self._alike: list[tuple[Sequence[Header], int]] = []
+        self._with_origin: dict[bool, Headers] = {}
         self._tracers: frozenset[int] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """What it occupies in memory, about."""
         values = sum(map(len, filter(None, self.values)))
@@ -63,26 +81,26 @@ class Batch:
         made.offsets = self.offsets[:count]
         return made
 
-    def events(self, reading: Reading) -> list[Event]:
-        """Each record as routes see it."""
-        if self._events is None:
-            topic = self.topic
-            rows = zip(self.keys, self.values, self.headers, strict=True)
-            self._events = [Event(topic, key, value, own, reading) for key, value, own in rows]
-        return self._events
+    def _runs(self) -> list[tuple[Sequence[Header], int]]:
+        """Headers, and how many records in a row have them: nearly always all."""
+        if not self._alike:
+            self._alike = [(own, len(list(alike))) for own, alike in groupby(self.headers)]
+        return self._alike
 
     @property
     def tracers(self) -> frozenset[int]:
         """The positions of records that are tracers."""
         if self._tracers is None:
-            self._tracers = frozenset(
-                at
-                for at, headers in enumerate(self.headers)
-                if any(name == TRACER for name, _ in headers)
-            )
+            found: list[int] = []
+            first = 0
+            for own, count in self._runs():
+                if any(name == TRACER for name, _ in own):
+                    found += range(first, first + count)
+                first += count
+            self._tracers = frozenset(found)
         return self._tracers
 
-    def with_origin(self, *, as_json: bool) -> list[list[Header]]:
+    def with_origin(self, *, as_json: bool) -> Headers:
         """The headers of what is made of each record: its own, and where it was read.
 
         Args:
@@ -93,19 +111,25 @@ class Batch:
             found = self._with_origin[as_json] = self._originating(as_json=as_json)
         return found
 
-    def _originating(self, *, as_json: bool) -> list[list[Header]]:
-        topic = (FROM_TOPIC, self.topic.encode())
-        partition = (FROM_PARTITION, b"%d" % self.partition)
-        rows = zip(self.headers, self.offsets, strict=True)
-        if not as_json:
-            return [[*own, topic, partition, (FROM_OFFSET, b"%d" % offset)] for own, offset in rows]
-        return [
-            [
-                *(each for each in own if each[0] != CONTENT_TYPE),
-                JSON,
-                topic,
-                partition,
-                (FROM_OFFSET, b"%d" % offset),
-            ]
-            for own, offset in rows
+    def _originating(self, *, as_json: bool) -> Headers:
+        each: list[list[Header]]
+        runs, offsets = self._runs(), self.offsets
+        if len(runs) == 1:
+            common = self._common(runs[0][0], as_json=as_json)
+            each = [[(FROM_OFFSET, b"%d" % offset)] for offset in offsets]
+            return Headers(common, each, [OFFSET_BYTES] * len(each))
+        each = []
+        for own, count in runs:
+            common, first = self._common(own, as_json=as_json), len(each)
+            of_run = offsets[first : first + count]
+            each += [[*common, (FROM_OFFSET, b"%d" % offset)] for offset in of_run]
+        return Headers([], each)
+
+    def _common(self, own: Sequence[Header], *, as_json: bool) -> list[Header]:
+        origin = [
+            (FROM_TOPIC, self.topic.encode()),
+            (FROM_PARTITION, b"%d" % self.partition),
         ]
+        if as_json:
+            own = [*(header for header in own if header[0] != CONTENT_TYPE), JSON]
+        return [*own, *origin]

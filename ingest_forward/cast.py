@@ -28,6 +28,8 @@ EXACT_DIGITS = 15
 _WHOLE = re.compile(rb"-?(?:0|[1-9]\d{0,18})")
 _NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,9})?")
 _DIGITS = re.compile(rb"-?\d+")
+_PLAIN = re.compile(rb"-?[0-9]{1,7}(\.[0-9]{1,15})?")
+"""Numbers of which every float has all that it can have."""
 _ZERO = re.compile(rb"-?0(?:\.0+)?(?:[eE]|$)")
 LONGEST_NUMBER = 1000
 """Characters: Jackson reads no longer ones (``StreamReadConstraints``).
@@ -88,6 +90,8 @@ def _whole(text: bytes) -> int | None:
 
 def _to_float(fits: Check) -> Cast:
     def cast(text: bytes) -> bytes:
+        if plain := _PLAIN.fullmatch(text):
+            return text if plain.lastindex else text + b".0"
         text = _unquoted(text)
         if not fits(text):
             raise CastFailed

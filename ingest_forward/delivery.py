@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from ingest import metrics
 from ingest.receipt import Status
@@ -87,10 +87,11 @@ class Delivery:
         positions = shaped.positions
         if not positions:
             return
-        headers: list[Any] = batch.with_origin(as_json=route.format != "cloudevents")
+        common, each, sizes = batch.with_origin(as_json=route.format != "cloudevents")
         timestamps = batch.timestamps
         if len(positions) != len(batch):
-            headers = [headers[at] for at in positions]
+            each = [each[at] for at in positions]
+            sizes = None if sizes is None else sizes[: len(each)]  # they are all the same
             timestamps = [timestamps[at] for at in positions]
         parcel.hold()
         settled = _Settled()
@@ -98,7 +99,9 @@ class Delivery:
             route.to,
             cast("list[bytes]", shaped.values),
             keys=shaped.keys,
-            headers_each=headers,
+            headers=common,
+            headers_each=each,
+            header_sizes=sizes,
             timestamps=timestamps,
             timestamp_ms=0,
             on_settled=settled,

@@ -62,6 +62,8 @@ def string_of(text: bytes) -> str | None:
 
 def find(node: Node, tokens: Sequence[str]) -> Node | None:
     """What is at a pointer, None where nothing is; opens nothing for good."""
+    if len(tokens) == 1 and type(node) is dict:  # the usual case
+        return node.get(tokens[0])
     for token in tokens:
         node = _member(opened(node), token)
         if node is None:
@@ -122,6 +124,9 @@ def pop(root: Node, tokens: Tokens) -> Node | None:
 
 def replace(root: Node, tokens: Tokens, node: Node) -> bool:
     """Put ``node`` in the place of what is at a pointer; whether something was."""
+    if len(tokens) == 1 and type(root) is dict and tokens[0] in root:  # the usual case
+        root[tokens[0]] = node
+        return True
     holder = _holder(root, tokens)
     if holder is None:
         return False
@@ -136,6 +141,9 @@ def put(root: Node, tokens: Tokens, node: Node) -> bool:
         False, and nothing was changed, where something on the way is no object, or an array
         without this element.
     """
+    if len(tokens) == 1 and type(root) is dict:  # the usual case
+        root[tokens[0]] = node
+        return True
     way: Way = []
     last = tokens[-1]
     for depth, token in enumerate(tokens[:-1], start=1):

@@ -120,8 +120,8 @@ def dry_run(table: Table, kafka: KafkaSettings, count: int) -> Iterator[str]:
             records = newest.records(topic, count)
             yield f"{topic}: the newest {len(records)} records"
             for batch in _batches(topic, records):
-                for route in table.of(topic):
-                    _add(tallies[route.name], batch, shape(route, batch, table.reading))
+                for shaped in shape(table.of(topic), batch, table.reading):
+                    _add(tallies[shaped.route.name], batch, shaped)
     finally:
         newest.close()
     for name, tally in tallies.items():

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta, Raw
 
 from ingest.errors import Rejected
-from ingest_forward.document import BAD_JSON, OBJECT, Node, node_of, opened
+from ingest_forward.document import BAD_JSON, ENCODER, OBJECT, Node, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _NO_VALUE = Raw(b"")
 _ANY = msgspec.json.Decoder(Raw)
@@ -39,9 +39,16 @@ class Reading:
 
     Args:
         attributes: the names of CloudEvents attributes that routes lift.
+        opens: nearly every event is looked into: its data, which are nearly always an object, are
+            opened at once, which is cheaper than to do it afterwards.
+
+    Attributes:
+        decode: a record value -> its envelope.
+        decode_opened: the same with ``data`` as a dict; fails where they are no object. None: not
+            worth it.
     """
 
-    def __init__(self, attributes: Iterable[str] = ()) -> None:
+    def __init__(self, attributes: Iterable[str] = (), *, opens: bool = False) -> None:
         optional = sorted({*attributes} - {*REQUIRED})
         self._fields = {name: f"attribute_{at}" for at, name in enumerate(optional)}
         made = msgspec.defstruct(
@@ -51,7 +58,12 @@ class Reading:
             rename={field: name for name, field in self._fields.items()},
             gc=False,
         )
-        self.decode = msgspec.json.Decoder(made).decode
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(made).decode
+        self.decode_opened: Callable[[bytes], Any] | None = None
+        if opens:
+            data = ("data", dict[str, Raw], _NO_VALUE)
+            with_object = msgspec.defstruct("OpenedEnvelope", [data], bases=(made,), gc=False)
+            self.decode_opened = msgspec.json.Decoder(with_object).decode
 
     def attribute(self, envelope: Any, name: str) -> Raw | None:
         """An attribute as JSON; None where the event does not have it, or has it as null.
@@ -59,7 +71,7 @@ class Reading:
         Source: CloudEvents JSON Event Format 1.0.2, section 2.2.
         """
         if name in REQUIRED:
-            return node_of(getattr(envelope, name))
+            return Raw(ENCODER.encode(getattr(envelope, name)))
         raw: Raw = getattr(envelope, self._fields[name])
         return None if bytes(raw) in _UNSET else raw
 
@@ -71,9 +83,16 @@ class Event:
         topic: where it was read.
         key, value: as in Kafka; None is null.
         headers: of the record.
+        envelope: as it is decoded when somebody asks for it; raises `Rejected` with
+            ``invalid_json`` or ``not_cloudevents``.
+        data: of the envelope: an object or array opened, other values as they are; None where there
+            is none. Whoever changes it takes a copy before.
     """
 
-    __slots__ = ("_data", "_envelope", "_reading", "headers", "key", "topic", "value")
+    __slots__ = ("_reading", "data", "envelope", "headers", "key", "topic", "value")
+
+    envelope: Any
+    data: Node | None
 
     def __init__(
         self,
@@ -88,48 +107,46 @@ class Event:
         self.value = value
         self.headers = headers
         self._reading = reading
-        self._envelope: Any = None
-        self._data: Node = None
 
-    @property
-    def envelope(self) -> Any:
-        """The envelope.
-
-        Raises:
-            Rejected: ``invalid_json`` or ``not_cloudevents``.
-        """
-        if self._envelope is None:
-            self._envelope = self._decoded()
-        return self._envelope
+    def __getattr__(self, name: str) -> Any:
+        """Fill a slot when it is first asked for: later it costs less than a property."""
+        if name == "envelope":
+            self.envelope = found = self._decoded()
+        elif name == "data":
+            data = self.envelope.data
+            if type(data) is not dict:
+                data = None if data is _NO_VALUE else opened(data)
+            self.data = found = data
+        else:
+            raise AttributeError(name)
+        return found
 
     def _decoded(self) -> Any:
         value = self.value
         if value is None:
             raise Rejected("not_cloudevents", "the value is null")
+        decode = self._reading.decode_opened or self._reading.decode
         try:
             if not value.isascii():
                 value.decode()
+            return decode(value)
+        except BAD_JSON as error:
+            if decode is self._reading.decode_opened:
+                return self._decoded_unopened(value)
+            raise _unfit(value, error) from None
+
+    def _decoded_unopened(self, value: bytes) -> Any:
+        try:
             return self._reading.decode(value)
         except BAD_JSON as error:
-            if isinstance(error, msgspec.ValidationError) and _is_json(value):
-                raise Rejected("not_cloudevents", _why_no_event(value)) from None
-            raise Rejected("invalid_json", "the value is no JSON (UTF-8, RFC 8259)") from None
-
-    @property
-    def data(self) -> Node | None:
-        """The data: an object or array opened, other values as they are; None where there is none.
-
-        Whoever changes it takes a copy before.
-        """
-        if self._data is None:
-            raw = self.envelope.data
-            self._data = None if raw is _NO_VALUE else opened(raw)
-        return self._data
+            raise _unfit(value, error) from None
 
     @property
     def raw_data(self) -> bytes | None:
         """The data as it was sent; None where there is none."""
         raw = self.envelope.data
+        if type(raw) is dict:
+            raw = self._reading.decode(self.value or b"").data
         return None if raw is _NO_VALUE else bytes(raw)
 
     def attribute(self, name: str) -> Raw | None:
@@ -149,6 +166,13 @@ class Event:
             if each == name:
                 found = value
         return found
+
+
+def _unfit(value: bytes, error: Exception) -> Rejected:
+    """What is wrong with a value that cannot be decoded."""
+    if isinstance(error, msgspec.ValidationError) and _is_json(value):
+        return Rejected("not_cloudevents", _why_no_event(value))
+    return Rejected("invalid_json", "the value is no JSON (UTF-8, RFC 8259)")
 
 
 def _is_json(value: bytes) -> bool:

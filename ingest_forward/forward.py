@@ -183,8 +183,7 @@ class Forwarder:
 
     async def _take(self, messages: Sequence[Any]) -> None:
         """Have the records of one poll forwarded."""
-        for (topic, number), run in groupby(self._good(messages), _origin):
-            records = list(run)
+        for (topic, number), records in _by_partition(messages):
             for first in range(0, len(records), STEP_RECORDS):
                 reading = self._readings.get((topic, number))
                 if reading is None or reading.stop is not None:
@@ -192,17 +191,9 @@ class Forwarder:
                 self._forward(reading, Batch(topic, number, records[first : first + STEP_RECORDS]))
                 await asyncio.sleep(0)
 
-    def _good(self, messages: Sequence[Any]) -> Iterator[Any]:
-        for message in messages:
-            error = message.error()
-            if error is None:
-                yield message
-            else:
-                log.warning("reader_error", topic=message.topic(), reason=error.name())
-
     def _forward(self, reading: Reading, batch: Batch) -> None:
         table = self.table
-        shaped = [shape(route, batch, table.reading) for route in table.of(batch.topic)]
+        shaped = shape(table.of(batch.topic), batch, table.reading)
         end = _end(shaped)
         if end is not None:
             position, stop = end
@@ -211,8 +202,8 @@ class Forwarder:
             if position == 0:
                 return
             batch = batch.first(position)
-            shaped = [shape(route, batch, table.reading) for route in table.of(batch.topic)]
-        size = batch.size + sum(_size(each) for each in shaped)
+            shaped = shape(table.of(batch.topic), batch, table.reading)
+        size = batch.size + sum(_size(each, batch) for each in shaped)
         self._record_bytes += (size / len(batch) - self._record_bytes) / 8
         lease = self.budget.book(size, reading.holder)
         parcel = Parcel(batch, reading.progress, lease)
@@ -361,8 +352,18 @@ class Forwarder:
                 self._readings[at].progress.committed = offset
 
 
-def _origin(message: Any) -> Partition:
-    return message.topic(), message.partition()
+def _by_partition(messages: Sequence[Any]) -> Iterator[tuple[Partition, Sequence[Any]]]:
+    """The records of a poll, those of a partition that come in a row together."""
+    good = [each for each in messages if each.error() is None]
+    if len(good) != len(messages):
+        for error in (each.error() for each in messages if each.error() is not None):
+            log.warning("reader_error", reason=error.name())
+    topics, numbers = [each.topic() for each in good], [each.partition() for each in good]
+    first = 0
+    for partition, alike in groupby(zip(topics, numbers, strict=True)):
+        end = first + len(list(alike))
+        yield partition, good[first:end]
+        first = end
 
 
 def _end(shaped: Sequence[Shaped]) -> tuple[int, Stop] | None:
@@ -376,8 +377,10 @@ def _end(shaped: Sequence[Shaped]) -> tuple[int, Stop] | None:
     return min(ends, default=None)
 
 
-def _size(shaped: Shaped) -> int:
-    """The bytes of what a route made."""
+def _size(shaped: Shaped, batch: Batch) -> int:
+    """The bytes of what a route made, beside those that were read."""
+    if shaped.values is batch.values:
+        return batch.size
     return sum(map(len, filter(None, shaped.values)))
 
 

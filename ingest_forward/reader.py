@@ -304,6 +304,7 @@ def consumer_settings(kafka: KafkaSettings, group: str, queue_bytes: int) -> dic
         "session.timeout.ms": int(SESSION_SECONDS * 1000),
         "topic.metadata.refresh.interval.ms": int(METADATA_SECONDS * 1000),
         "queued.max.messages.kbytes": max(1024, queue_bytes >> 10),
+        "fetch.queue.backoff.ms": 20,  # else it rests for a second whenever enough is read ahead
         **connection_settings(kafka),
     }
     return settings

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ingest_forward.problems import Problems
     from ingest_forward.settings import RouteSettings
 
+BAD_DATA = "the data are no JSON (UTF-8, RFC 8259)"
 TRACER = "ingest.tracer"
 """The record header of tracers."""
 
@@ -49,6 +50,7 @@ class Route:
         stops: at a record that can never be forwarded, instead of writing a dead letter.
         tracers: whether it takes them.
         passes_bytes: what it takes is passed on without a look into it.
+        opens: it looks into the data of all that it takes.
         attributes: the CloudEvents attributes that it reads beyond the required ones.
     """
 
@@ -65,11 +67,14 @@ class Route:
         self.format = settings.format
         self.where = where
         self.steps = tuple(steps)
+        self._apply = tuple(step.apply for step in steps)
         self.schema = schema
         self.key = key
         self.stops = settings.on_error == "stop"
         self.tracers = settings.tracers == "include"
         self.passes_bytes = self.format == "cloudevents" and not steps and key is None
+        self.opens = bool(steps or key is not None or schema is not None)
+        self._encodes = self.format == "plain" and schema is None
         self.attributes = frozenset(name for step in steps for name in step.attributes)
 
     def takes(self, event: Event) -> bool:
@@ -86,7 +91,7 @@ class Route:
         try:
             return where.test(event)
         except BAD_JSON:
-            raise Rejected("invalid_json", "the data are no JSON (UTF-8, RFC 8259)") from None
+            raise Rejected("invalid_json", BAD_DATA) from None
 
     def run(self, event: Event) -> Output:
         """What it makes of an event that it takes.
@@ -94,22 +99,30 @@ class Route:
         Raises:
             Rejected: this event can never be forwarded.
         """
-        if self.passes_bytes or event.value is None:
-            return Output(event.key, event.value)
         try:
-            return self._made(event)
+            return Output(*self.make(event))
         except BAD_JSON:
-            raise Rejected("invalid_json", "the data are no JSON (UTF-8, RFC 8259)") from None
+            raise Rejected("invalid_json", BAD_DATA) from None
 
-    def _made(self, event: Event) -> Output:
-        steps = self.steps
-        if not steps and self.schema is None and self.key is None:
-            return Output(event.key, _as_sent(event))  # nobody looks into the data
+    def make(self, event: Event) -> tuple[bytes | None, bytes | None]:
+        """`run` for those who make many: a tuple, and errors as they come.
+
+        Raises:
+            BAD_JSON: the data are no JSON.
+            Rejected: this event can never be forwarded.
+        """
+        if self.passes_bytes or event.value is None:
+            return event.key, event.value
+        if not self.opens:
+            return event.key, _as_sent(event)
         work, changed = Work(event), False
-        for step in steps:
-            if step.apply(work):
+        for apply in self._apply:
+            if apply(work):
                 changed = True
-        return Output(self.key_of(work), self.value_of(work, changed=changed))
+        key = event.key if self.key is None else self.key_of(work)
+        if changed and self._encodes:
+            return key, ENCODER.encode(work.root)
+        return key, self.value_of(work, changed=changed)
 
     def key_of(self, work: Work) -> bytes | None:
         """The record key.

@@ -1,21 +1,28 @@
-"""What a route makes of the records of a batch. Pure, but for the log of its own defects."""
+"""What routes make of the records of a batch. Pure, but for the log of our own defects."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from structlog import get_logger
 
 from ingest.errors import Rejected
+from ingest_forward.document import BAD_JSON
+from ingest_forward.event import Event
+from ingest_forward.route import BAD_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ingest_forward.batch import Batch
-    from ingest_forward.event import Event, Reading
+    from ingest_forward.event import Reading
     from ingest_forward.route import Route
 
 log = get_logger(__name__)
+
+FEW = 32
+"""So many records are looked at together."""
 
 
 class Reject(NamedTuple):
@@ -32,7 +39,7 @@ class Reject(NamedTuple):
     detail: str = ""
 
 
-class Shaped(NamedTuple):
+class Shaped:
     """What a route makes of a batch.
 
     Attributes:
@@ -44,44 +51,87 @@ class Shaped(NamedTuple):
         excluded: how many it does not take because they are tracers.
     """
 
-    route: Route
-    positions: Sequence[int]
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    rejects: list[Reject]
-    skipped: int = 0
-    excluded: int = 0
+    __slots__ = (
+        "_tracers",
+        "excluded",
+        "keys",
+        "positions",
+        "rejects",
+        "route",
+        "skipped",
+        "values",
+    )
 
+    def __init__(self, route: Route, batch: Batch) -> None:
+        tracers = frozenset() if route.tracers else batch.tracers
+        self.route = route
+        self.positions: Sequence[int] = range(0)
+        self.keys: list[bytes | None] = []
+        self.values: list[bytes | None] = []
+        self.rejects: list[Reject] = []
+        self.skipped = 0
+        self.excluded = len(tracers)
+        self._tracers = tracers
 
-def shape(route: Route, batch: Batch, reading: Reading) -> Shaped:
-    """What ``route`` makes of each record of ``batch``."""
-    excluded = frozenset() if route.tracers else batch.tracers
-    if route.passes_bytes and route.where is None and not excluded:
-        return Shaped(route, range(len(batch)), batch.keys, batch.values, [])
-    return _each(route, batch.events(reading), excluded)
+    def take_all(self, batch: Batch) -> bool:
+        """Pass on all records as they are, if that is what the route does; whether it is."""
+        route = self.route
+        if not route.passes_bytes or route.where is not None or self._tracers:
+            return False
+        self.positions, self.keys, self.values = range(len(batch)), batch.keys, batch.values
+        return True
 
+    def take(self, first: int, events: Sequence[Event], positions: list[int]) -> None:
+        """See what becomes of some records.
 
-def _each(route: Route, events: Sequence[Event], excluded: frozenset[int]) -> Shaped:
-    positions: list[int] = []
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    rejects: list[Reject] = []
-    takes, run, skipped = route.takes, route.run, 0
-    for position, event in enumerate(events):
-        if position in excluded:
-            continue
-        try:
-            if not takes(event):
-                skipped += 1
+        Args:
+            first: the position of the first one.
+            events: the records.
+            positions: gets those of the records that something is made of.
+        """
+        route, tracers, where = self.route, self._tracers, self.route.where
+        test = None if where is None else where.test
+        reads_value = where is not None and where.reads_value
+        make, keys, values = route.make, self.keys, self.values
+        for position, event in enumerate(events, first):
+            if position in tracers:
                 continue
-            key, value = run(event)
-        except Rejected as error:
-            rejects.append(Reject(position, error.code, error.detail))
-        except Exception:
-            log.exception("route_failed", route=route.name)  # a defect of ours: it must go on
-            rejects.append(Reject(position, "internal_error"))
-        else:
-            positions.append(position)
-            keys.append(key)
-            values.append(value)
-    return Shaped(route, positions, keys, values, rejects, skipped, len(excluded))
+            try:
+                if test is not None and ((reads_value and event.value is None) or not test(event)):
+                    self.skipped += 1
+                    continue
+                key, value = make(event)
+            except Rejected as error:
+                self.rejects.append(Reject(position, error.code, error.detail))
+            except BAD_JSON:
+                self.rejects.append(Reject(position, "invalid_json", BAD_DATA))
+            except Exception:
+                log.exception("route_failed", route=route.name)  # a defect of ours: it must go on
+                self.rejects.append(Reject(position, "internal_error"))
+            else:
+                positions.append(position)
+                keys.append(key)
+                values.append(value)
+
+
+def shape(routes: Sequence[Route], batch: Batch, reading: Reading) -> list[Shaped]:
+    """What each of ``routes`` makes of each record of ``batch``.
+
+    A few records after the other: what was decoded of them is let go while it is in the cache.
+    """
+    shaped = [Shaped(route, batch) for route in routes]
+    looking: list[tuple[Shaped, list[int]]] = []
+    for each in shaped:
+        if not each.take_all(batch):
+            positions: list[int] = []
+            each.positions = positions
+            looking.append((each, positions))
+    if looking:
+        topic = batch.topic
+        rows = zip(batch.keys, batch.values, batch.headers, strict=True)
+        for first in range(0, len(batch), FEW):
+            few = islice(rows, FEW)
+            events = [Event(topic, key, value, own, reading) for key, value, own in few]
+            for each, positions in looking:
+                each.take(first, events, positions)
+    return shaped

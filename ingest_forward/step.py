@@ -59,7 +59,8 @@ class Work:
     def __init__(self, event: Event) -> None:
         data: Any = event.data
         self.event = event
-        self.root: Node = data.copy() if type(data) in {dict, list} else data
+        kind = type(data)
+        self.root: Node = data.copy() if kind is dict or kind is list else data
 
     def leave_out_twins(self) -> bool:
         """Leave out the members that later ones of the same name hide; whether there were any."""

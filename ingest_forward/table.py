@@ -32,7 +32,10 @@ class Table:
 
     def __init__(self, routes: Sequence[tuple[Route, Sequence[str]]], dead_letters: str) -> None:
         self.routes = tuple(route for route, _ in routes)
-        self.reading = Reading({name for route in self.routes for name in route.attributes})
+        self.reading = Reading(
+            {name for route in self.routes for name in route.attributes},
+            opens=any(route.opens for route in self.routes),
+        )
         self.named = {name for _, names in routes for name in names if "*" not in name}
         self._never = {dead_letters, *(route.to for route in self.routes)}
         self._sources = [(route, *_split(names)) for route, names in routes]

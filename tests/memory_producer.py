@@ -133,6 +133,7 @@ class MemoryProducer:
         keys: list[bytes | None] | None = None,
         headers: list[Header] | None = None,
         headers_each: list[list[Header]] | None = None,
+        header_sizes: list[int] | None = None,
         timestamps: list[int] | None = None,
         deadline: float | None = None,
         on_settled: Callable[[], None] | None = None,
@@ -152,6 +153,7 @@ class MemoryProducer:
             headers_each,
             timestamp_ms,
             timestamps=timestamps,
+            header_sizes=header_sizes,
         )
         if self._stopping:
             segment.failed(Status.RETRY, "shutting_down")
@@ -225,7 +227,8 @@ class MemoryProducer:
         segment.in_flight = True
         first = sum(1 for record in topic.records if record.partition == number)
         keys = segment.keys or [None] * len(segment)
-        each = segment.headers_each or [segment.headers] * len(segment)
+        own = segment.headers_each or [[]] * len(segment)
+        each = [segment.headers + headers for headers in own]
         times = segment.timestamps or [segment.timestamp_ms] * len(segment)
         rows = zip(keys, segment.values, each, times, strict=True)
         for offset, (key, value, headers, time_ms) in enumerate(rows, first):

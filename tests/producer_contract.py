@@ -119,17 +119,19 @@ class ProducerContract:
         )
 
     async def test_each_record_may_have_headers_of_its_own(self, world: World) -> None:
-        """With ``headers_each`` every record has its own headers."""
+        """With ``headers_each`` every record has its own headers behind those of all."""
         each = [[("n", b"0")], [], [("n", b"2"), ("m", b"x")]]
         receipt = await world.producer.submit(
             world.plain,
             [b"0", b"1", b"2"],
             timestamp_ms=TIME_MS,
+            headers=[("all", b"a")],
             headers_each=each,
             deadline=deadline(),
         )
         found = by_place(await world.read(world.plain))
-        assert [found[place].headers for _, place in sorted(places(receipt).items())] == each
+        headers = [found[place].headers for _, place in sorted(places(receipt).items())]
+        assert headers == [[("all", b"a"), *own] for own in each]
 
     async def test_each_record_may_have_a_timestamp_of_its_own(self, world: World) -> None:
         """With ``timestamps`` every record has its own, wherever its key takes it."""

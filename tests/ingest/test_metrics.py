@@ -41,6 +41,8 @@ CONTRACT = {
     "ingest_connections": {"listener"},
     "ingest_syslog_dropped_total": {"listener", "reason"},
     "ingest_syslog_parse_total": {"listener", "format", "status"},
+    "ingest_forward_events_total": {"route", "outcome"},
+    "ingest_forward_lag": {"topic", "partition"},
 }
 """Name -> labels, where the contract says both."""
 BEYOND = {
@@ -49,6 +51,8 @@ BEYOND = {
     "ingest_reloads_total": {"service", "outcome"},
     "ingest_spool_replayed_total": {"topic", "outcome"},
     "ingest_spool_damaged_total": {"kind"},
+    "ingest_forward_rejects_total": {"route", "code"},
+    "ingest_forward_expired_total": {"topic"},
     "ingest_config_version": set(),
     "ingest_config_last_reload_successful": set(),
 }
@@ -56,7 +60,7 @@ BEYOND = {
 CONTRACT_NAMES = {*CONTRACT, "ingest_received_bytes_total", "ingest_request_seconds"}
 CONFIGURED = {
     *("service", "source", "outcome", "status", "topic", "code", "listener", "limit"),
-    *("key", "quota", "reason", "format", "kind"),
+    *("key", "quota", "reason", "format", "kind", "route", "partition"),
 }
 """Labels that take their values from the configuration or from a fixed set of words."""
 
@@ -243,7 +247,9 @@ def everything_exported(directory: Path) -> dict[str, set[str]]:
     """Name -> labels of every metric, when each has something to say."""
     run(directory, ONE_OF_EACH)
     registry = shared_registry(directory)
-    status = WorkerStatus(pid=1, connections={"http": 1}, spool=SpoolStatus())
+    status = WorkerStatus(
+        pid=1, connections={"http": 1}, spool=SpoolStatus(), lag={"orders": {"0": 5}}
+    )
     config = ConfigStatus(0, "2026-11-23T12:00:00Z")
     registry.register(StatusCollector(lambda: [Seat(0, 0, 0.0, status)], lambda: config))
     return {
