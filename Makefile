@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test older unit lint format lock bench syslog-bench syslog-loss compare ledger frozen faults spool clean
+.PHONY: help run test older unit lint format lock bench syslog-bench syslog-loss compare ledger frozen faults spool forward-bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ syslog-bench: $(INSTALLED) ## CPU per syslog message, next to a bare producer; r
 
 syslog-loss: $(INSTALLED) ## UDP at rising rates: sent = delivered + counted as dropped; records too
 	$(BIN)/python -m loadtest.syslog_loss --record
+
+forward-bench: $(INSTALLED) ## CPU per record forwarded, next to a bare producer; records too
+	$(BIN)/python -m loadtest.forward_benchmark --record
 
 compare: $(INSTALLED) ## CPU per event, next to that of another commit: make compare BEFORE=COMMIT
 	$(BIN)/python -m loadtest.compare $(BEFORE) --record

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ingest.config import load
+from ingest_forward.__main__ import main as forward_main
+from ingest_forward.config import ForwardConfig
 from ingest_http.__main__ import main
 from ingest_http.config import HttpConfig
 from ingest_syslog.__main__ import main as syslog_main
@@ -38,13 +40,20 @@ def test_the_example_is_right_for_syslog_too(capsys: pytest.CaptureFixture[str])
     assert {each.protocol for each in listeners} == {"udp", "tcp", "relp"}
 
 
-@pytest.mark.parametrize("kind", [HttpConfig, SyslogConfig])
+def test_the_example_is_right_for_the_forwarder_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """`ingest-forward --check` finds nothing, and its examples come out as they say."""
+    assert forward_main(["--config", str(DEPLOY / NAMES[0]), "--check"]) == 0
+    assert "orders-to-warehouse; examples run: 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", [HttpConfig, SyslogConfig, ForwardConfig])
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
 def test_what_is_commented_out_is_the_default(
-    file: Path, kind: type[HttpConfig | SyslogConfig], tmp_path: Path
+    file: Path, kind: type[HttpConfig | SyslogConfig | ForwardConfig], tmp_path: Path
 ) -> None:
     """As its head says: with all of it in effect nothing changes."""
-    if kind is SyslogConfig and "[[syslog.listeners]]" not in file.read_text(encoding="utf-8"):
+    needed = {SyslogConfig: "[[syslog.listeners]]", ForwardConfig: "[[forward.routes]]"}
+    if needed.get(kind, "") not in file.read_text(encoding="utf-8"):
         return
     text, count = COMMENTED_OUT.subn(r"\1", file.read_text(encoding="utf-8"))
     folder = tmp_path / "examples"
