@@ -38,6 +38,8 @@ COMMIT_SECONDS = 1.0
 TOPICS_SECONDS = 10.0
 """How often we look which topics there are."""
 LAG_SECONDS = 5.0
+TROUBLE_SECONDS = 60.0
+"""How often an error of the reader is told that goes on."""
 RETRY_SECONDS = 2.0
 """How long to wait before a reader that failed is replaced."""
 QUEUE_SHARE = 4
@@ -91,6 +93,7 @@ class Forwarder:
         table: the routes in force.
         budget: the memory that records in flight occupy.
         missing: the topics that routes name and that do not exist.
+        trouble: why Kafka did not let us read, when it was last tried; empty: it does.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Forwarder:
         self.table: Table = config.table()
         self.budget = Budget(config.limits.inflight_bytes)
         self.missing: set[str] = set()
+        self.trouble = ""
         self._config = config
         self._producer = producer
         self._delivery = Delivery(producer, letters, self._stop)
@@ -183,13 +187,22 @@ class Forwarder:
 
     async def _take(self, messages: Sequence[Any]) -> None:
         """Have the records of one poll forwarded."""
-        for (topic, number), records in _by_partition(messages):
+        for (topic, number), records in _by_partition(self._good(messages)):
             for first in range(0, len(records), STEP_RECORDS):
                 reading = self._readings.get((topic, number))
                 if reading is None or reading.stop is not None:
                     break  # they are read again, by whoever goes on
                 self._forward(reading, Batch(topic, number, records[first : first + STEP_RECORDS]))
                 await asyncio.sleep(0)
+
+    def _good(self, messages: Sequence[Any]) -> Sequence[Any]:
+        """The records, without what librdkafka says of errors among them."""
+        good = [each for each in messages if each.error() is None]
+        if len(good) != len(messages):
+            self.failed(next(each.error().name() for each in messages if each.error() is not None))
+        elif good:
+            self.trouble = ""
+        return good
 
     def _forward(self, reading: Reading, batch: Batch) -> None:
         table = self.table
@@ -322,6 +335,7 @@ class Forwarder:
                 metrics.FORWARD_EXPIRED.labels(topic).inc(start.expired)
                 log.error("records_expired", topic=topic, partition=number, count=start.expired)
         if starts:
+            self.trouble = ""
             log.info("assigned", partitions=_readable(starts))
         self._due.pop("lag", None)
 
@@ -351,18 +365,20 @@ class Forwarder:
             if at in self._readings:
                 self._readings[at].progress.committed = offset
 
+    def failed(self, reason: str) -> None:
+        """See `Member`."""
+        if reason != self.trouble or self._is_due("trouble", TROUBLE_SECONDS):
+            log.warning("reader_error", reason=reason)
+        self.trouble = reason
+
 
 def _by_partition(messages: Sequence[Any]) -> Iterator[tuple[Partition, Sequence[Any]]]:
     """The records of a poll, those of a partition that come in a row together."""
-    good = [each for each in messages if each.error() is None]
-    if len(good) != len(messages):
-        for error in (each.error() for each in messages if each.error() is not None):
-            log.warning("reader_error", reason=error.name())
-    topics, numbers = [each.topic() for each in good], [each.partition() for each in good]
+    topics, numbers = [each.topic() for each in messages], [each.partition() for each in messages]
     first = 0
     for partition, alike in groupby(zip(topics, numbers, strict=True)):
         end = first + len(list(alike))
-        yield partition, good[first:end]
+        yield partition, messages[first:end]
         first = end
 
 

@@ -57,20 +57,21 @@ class ForwardFront:
         return WorkerStatus(
             pid=os.getpid(),
             reasons=reasons_of(connected=connected, spool=None),
-            degraded=self._producer.problems | self._stops() | self._missing(),
+            degraded=self._producer.problems | self._trouble(),
             kafka_up=bool(connected),
             inflight_bytes=self._forwarder.budget.used_bytes,
             lag=self._forwarder.lag,
         )
 
-    def _stops(self) -> dict[str, str]:
-        return {
+    def _trouble(self) -> dict[str, str]:
+        """What is not read, and why."""
+        forwarder = self._forwarder
+        stops = {
             f"{topic}/{number}": f"route {stop.route} stopped at offset {stop.offset}: {stop.code}"
-            for (topic, number), stop in self._forwarder.stops.items()
+            for (topic, number), stop in forwarder.stops.items()
         }
-
-    def _missing(self) -> dict[str, str]:
-        return dict.fromkeys(self._forwarder.missing, "topic_missing")
+        reader = {"reader": forwarder.trouble} if forwarder.trouble else {}
+        return dict.fromkeys(forwarder.missing, "topic_missing") | stops | reader
 
     def drain(self) -> None:
         """Go on: nobody sends to us."""

@@ -33,6 +33,8 @@ Partition = tuple[str, int]
 """Topic and number."""
 Result = TypeVar("Result")
 
+COMPANY_SECONDS = 0.005
+"""How long the first record of a poll waits for others: less would cost more than it is worth."""
 POLL_SECONDS = 0.1
 """How long a poll waits for records: calls that come in the meantime wait as well."""
 ASK_SECONDS = 5.0
@@ -79,6 +81,9 @@ class Member(Protocol):
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         """These offsets are committed."""
 
+    def failed(self, reason: str) -> None:
+        """Kafka does not let us read, for this reason: a word of librdkafka's."""
+
 
 class Reader:
     """One member of a consumer group.
@@ -93,11 +98,12 @@ class Reader:
     def __init__(self, kafka: KafkaSettings, group: str, queue_bytes: int, member: Member) -> None:
         self._member = member
         self._loop = asyncio.get_running_loop()
-        self._thread = CallThread("reader")
         self._starts: dict[Partition, TopicPartition] = {}
         self._revoked: set[Partition] = set()  # during the poll that is under way
         settings = consumer_settings(kafka, group, queue_bytes)
-        self._consumer = Consumer({**settings, "error_cb": _tell, "on_commit": self._on_commit})
+        called = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        self._consumer = Consumer({**settings, **called})
+        self._thread = CallThread("reader")
 
     # Called on the event loop.
 
@@ -180,7 +186,10 @@ class Reader:
 
     def _poll(self, count: int) -> list[Message]:
         self._revoked.clear()
-        messages = self._consumer.consume(count, POLL_SECONDS)
+        first = self._consumer.poll(POLL_SECONDS)
+        if first is None:
+            return []
+        messages = [first, *self._consumer.consume(count, COMPANY_SECONDS)]
         if self._revoked:
             messages = self._still_ours(messages)
         return messages
@@ -283,6 +292,10 @@ class Reader:
         for partition in partitions:
             self._starts.pop(partition, None)
 
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() not in TRANSIENT:
+            self._loop.call_soon_threadsafe(self._member.failed, error.name())
+
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is not None:
             log.warning("commit_failed", reason=error.name())
@@ -326,11 +339,6 @@ def connection_settings(kafka: KafkaSettings) -> dict[str, Any]:
         "log_level": 0,
     }
     return {name: value for name, value in named.items() if value is not None}
-
-
-def _tell(error: KafkaError) -> None:
-    if error.code() not in TRANSIENT:
-        log.warning("reader_error", reason=error.name())
 
 
 def _name(at: TopicPartition) -> Partition:

@@ -100,6 +100,9 @@ class Writer:
                 "linger.ms": 10,
                 "batch.size": 1_000_000,
                 "message.timeout.ms": int(FLUSH_SECONDS * 1000),
+                # Without it a client that was told of no brokers, by one that has just come back
+                # from an outage, asks nobody any more (librdkafka #5301).
+                "metadata.recovery.rebootstrap.trigger.ms": 5000,
                 "on_delivery": self._delivered,
                 "log_level": 0,
             }
