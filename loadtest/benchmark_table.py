@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from loadtest.events import MEAN_BYTES
 from loadtest.recording import write
@@ -17,6 +17,22 @@ BARE = "bare producer"
 HEADING = (
     "case", "µs CPU/event", "(from-to)", "ratio", "at most", "goal", "events/s", "p50 ms", "p99 ms",
 )  # fmt: skip
+
+
+class Judged(Protocol):
+    """A case, as far as the table is concerned; see `Case`."""
+
+    @property
+    def name(self) -> str:
+        """How the table calls it."""
+
+    @property
+    def most(self) -> float | None:
+        """The highest ratio to the bare producer that is acceptable."""
+
+    @property
+    def goal(self) -> float | None:
+        """The ratio that is aimed at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +68,25 @@ class Measure:
     p99_seconds: float | None = None
 
 
-def table(cases: Sequence[Case], measures: Mapping[str, Sequence[Measure]]) -> list[list[str]]:
-    """The result as rows of text, medians over the rounds; the first row is the heading."""
+def table(
+    cases: Sequence[Judged],
+    measures: Mapping[str, Sequence[Measure]],
+    heading: Sequence[str] = HEADING,
+) -> list[list[str]]:
+    """The result as rows of text, medians over the rounds; the first row is the heading.
+
+    Args:
+        cases: in the order of the rows.
+        measures: of the bare producer and of each case.
+        heading: `HEADING`, or as many of its columns, from the left, as there are to be.
+    """
     bare = measures[BARE]
-    return [
-        list(HEADING),
+    rows = [
+        list(heading),
         [BARE, *_cells(bare, bare, None, None)],
         *([each.name, *_cells(measures[each.name], bare, each.most, each.goal)] for each in cases),
     ]
+    return [row[: len(heading)] for row in rows]
 
 
 def ratio(measures: Sequence[Measure], bare: Sequence[Measure]) -> float:
@@ -68,7 +95,7 @@ def ratio(measures: Sequence[Measure], bare: Sequence[Measure]) -> float:
     return median(each.cpu_us_per_event / unit.cpu_us_per_event for each, unit in pairs)
 
 
-def missed(cases: Sequence[Case], measures: Mapping[str, Sequence[Measure]]) -> list[str]:
+def missed(cases: Sequence[Judged], measures: Mapping[str, Sequence[Measure]]) -> list[str]:
     """The names of the cases above their limit."""
     return [
         case.name

@@ -25,9 +25,9 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from loadtest.benchmark import PARTITIONS, make_topics, measure_bare, verdict
-from loadtest.benchmark_table import BARE, Measure, as_text
+from loadtest.benchmark_table import BARE, Measure, as_text, missed, table
 from loadtest.cpu import cpu_seconds, descendants
-from loadtest.forward_benchmark_table import CASES, missed, record, table
+from loadtest.forward_benchmark_table import CASES, COLUMNS, record
 from loadtest.forward_load import fill, sealed_events
 from loadtest.forwarder import Forwarder
 from loadtest.gateway import ROOT, wait_until
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with start_cluster(real=True) as cluster:
         measures = run(cluster, cases, options.rounds, QUICK_SHARE if options.quick else 1.0)
         broker = cluster.description
-    rows = table(cases, measures)
+    rows = table(cases, measures, COLUMNS)
     print(as_text(rows))
     if options.record:
         print(f"written: {record(rows, options.rounds, broker).relative_to(ROOT)}")

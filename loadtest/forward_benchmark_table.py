@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from loadtest.benchmark_table import BARE, as_markdown, ratio
+from loadtest.benchmark_table import HEADING, as_markdown
 from loadtest.events import MEAN_BYTES
 from loadtest.forward_load import TYPE
 from loadtest.recording import write
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from loadtest.benchmark_table import Measure
 
-HEADING = ("case", "µs CPU/event", "(from-to)", "ratio", "at most", "goal", "events/s")
+COLUMNS = HEADING[:7]
+"""There are no clients here that wait for answers."""
 STEPS = (
     {"lift": {"/event_id": "id"}},
     {"rename": {"/customer_id": "/customer"}},
@@ -73,41 +72,6 @@ CASES = (
     ),
     ForwardCase("two routes: both of the first", (UNCHANGED, THREE_STEPS), events=300_000),
 )
-
-
-def table(
-    cases: Sequence[ForwardCase], measures: Mapping[str, Sequence[Measure]]
-) -> list[list[str]]:
-    """The result as rows of text, medians over the rounds; the first row is the heading."""
-    bare = measures[BARE]
-    return [
-        list(HEADING),
-        [BARE, *_cells(bare, bare, None, None)],
-        *([each.name, *_cells(measures[each.name], bare, each.most, each.goal)] for each in cases),
-    ]
-
-
-def missed(cases: Sequence[ForwardCase], measures: Mapping[str, Sequence[Measure]]) -> list[str]:
-    """The names of the cases above their limit."""
-    return [
-        case.name
-        for case in cases
-        if case.most is not None and ratio(measures[case.name], measures[BARE]) > case.most
-    ]
-
-
-def _cells(
-    measures: Sequence[Measure], bare: Sequence[Measure], most: float | None, goal: float | None
-) -> list[str]:
-    costs = [each.cpu_us_per_event for each in measures]
-    return [
-        f"{median(costs):.2f}",
-        f"{min(costs):.2f}-{max(costs):.2f}",
-        f"{ratio(measures, bare):.2f}",
-        "" if most is None else f"{most:g}",
-        "" if goal is None else f"{goal:g}",
-        f"{median(each.events_per_second for each in measures):,.0f}",
-    ]
 
 
 def record(rows: Sequence[Sequence[str]], rounds: int, broker: str) -> Path:
