@@ -37,6 +37,7 @@ class Reloads:
         reload: see `Service`.
         describe: see `Service`, about.
         warnings: see `Service`.
+        always: workers are told of what did not change, too.
 
     Attributes:
         config: what is in force.
@@ -51,6 +52,8 @@ class Reloads:
         reload: Callable[[Any], Change[Any]] | None,
         describe: Callable[[Any], Mapping[str, Any]],
         warnings: Callable[[Any], Mapping[str, str]],
+        *,
+        always: bool = False,
     ) -> None:
         self.config = config
         self.about = describe(config)
@@ -59,6 +62,7 @@ class Reloads:
         self._reload = reload
         self._describe = describe
         self._warnings = warnings
+        self._always = always
         self._asked = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -120,7 +124,7 @@ class Reloads:
     def _take(self, found: _Found, slots: Sequence[Slot]) -> None:
         change, version = found.change, self.status.version
         differs = change.config != self.config
-        if differs or any(_is_behind(slot.seat, version) for slot in slots):
+        if differs or self._always or any(_is_behind(slot.seat, version) for slot in slots):
             version += 1
             for slot in slots:
                 slot.renew(change.config, version, found.renewal)

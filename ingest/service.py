@@ -65,6 +65,7 @@ class Service:
             do about it.
         watch: given the sockets of each listener, makes what looks at them now and then, and a last
             time when all workers have ended; it is given the configuration in force.
+        renews: a reload is passed on to the workers though nothing changed.
     """
 
     def __init__(  # noqa: PLR0913 - the options of one service, all by name
@@ -81,6 +82,7 @@ class Service:
         about: Callable[[Any], Mapping[str, Any]] | None = None,
         warnings: Callable[[Any], Mapping[str, str]] | None = None,
         watch: Callable[[Mapping[str, list[socket.socket]]], Callable[[Any], None]] | None = None,
+        renews: bool = False,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -89,7 +91,12 @@ class Service:
         self._management_address = management
         self._workers = workers
         self._reloads = Reloads(
-            name, config, reload, about or (lambda _: {}), warnings or (lambda _: {})
+            name,
+            config,
+            reload,
+            about or (lambda _: {}),
+            warnings or (lambda _: {}),
+            always=renews,
         )
         self._make_watch = watch
         self._watch: Callable[[Any], None] = lambda _: None

@@ -145,6 +145,7 @@ def _service(config: ForwardConfig, path: Path | None) -> Service:
         management=config.management.forward,
         workers=command.worker_count(config.forward.workers),
         about=_about,
+        renews=True,  # what had stopped is tried again
         reload=lambda current: change(
             current, command.load_for_service(path, ForwardConfig), RELOADABLE
         ),

@@ -50,6 +50,7 @@ class Batch:
     Attributes:
         keys, values, timestamps, offsets: of each record.
         headers: of each record, as read.
+        unreadable: the positions of records whose headers have names that are no UTF-8.
     """
 
     def __init__(self, topic: str, partition: int, messages: Sequence[Any]) -> None:
@@ -57,12 +58,22 @@ class Batch:
         self.partition = partition
         self.keys: list[bytes | None] = [each.key() for each in messages]
         self.values: list[bytes | None] = [each.value() for each in messages]
-        self.headers: list[Sequence[Header]] = [each.headers() or () for each in messages]
+        self.unreadable: set[int] = set()
+        self.headers: list[Sequence[Header]] = [
+            self._headers_of(at, each) for at, each in enumerate(messages)
+        ]
         self.timestamps: list[int] = [each.timestamp()[1] for each in messages]
         self.offsets: list[int] = [each.offset() for each in messages]
         self._alike: list[tuple[Sequence[Header], int]] = []
         self._with_origin: dict[bool, Headers] = {}
         self._tracers: frozenset[int] | None = None
+
+    def _headers_of(self, position: int, message: Any) -> Sequence[Header]:
+        try:
+            return message.headers() or ()
+        except (UnicodeError, SystemError):  # the latter is how librdkafka's binding tells of it
+            self.unreadable.add(position)
+            return ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -71,6 +82,7 @@ class Batch:
     def size(self) -> int:
         """What it occupies in memory, about."""
         values = sum(map(len, filter(None, self.values)))
+        values += sum(count * header_bytes(own) for own, count in self._runs())
         return values + sum(map(len, filter(None, self.keys))) + OVERHEAD_BYTES * len(self)
 
     def first(self, count: int) -> Batch:
@@ -79,6 +91,7 @@ class Batch:
         made.keys, made.values = self.keys[:count], self.values[:count]
         made.headers, made.timestamps = self.headers[:count], self.timestamps[:count]
         made.offsets = self.offsets[:count]
+        made.unreadable = {position for position in self.unreadable if position < count}
         return made
 
     def _runs(self) -> list[tuple[Sequence[Header], int]]:

@@ -63,15 +63,15 @@ class Delivery:
     Args:
         producer: writes it.
         letters: writes what can never be forwarded; None: nobody does.
-        stop: called with a batch, the position in it, the route and a code when reading must not go
-            past a record.
+        stop: called with a parcel, the position in its batch, the route and a code where reading
+            must not go past a record.
     """
 
     def __init__(
         self,
         producer: Producer,
         letters: Letters | None,
-        stop: Callable[[Batch, int, str, str], None],
+        stop: Callable[[Parcel, int, str, str], None],
     ) -> None:
         self._producer = producer
         self._letters = letters
@@ -127,7 +127,7 @@ class Delivery:
         if route.stops or self._letters is None:
             first = min(rejects)
             parcel.stopped = True
-            self._stop(parcel.batch, first.position, route.name, first.code)
+            self._stop(parcel, first.position, route.name, first.code)
             return
         parcel.hold()
         settled = _Settled()
@@ -146,7 +146,7 @@ class Delivery:
             parcel.stopped = True
             if run.status is Status.REFUSED:
                 first = min(rejects[at] for at in run.indices)
-                self._stop(parcel.batch, first.position, route.name, "dead_letter_refused")
+                self._stop(parcel, first.position, route.name, "dead_letter_refused")
         parcel.let_go()
 
 

@@ -42,10 +42,16 @@ TROUBLE_SECONDS = 60.0
 """How often an error of the reader is told that goes on."""
 RETRY_SECONDS = 2.0
 """How long to wait before a reader that failed is replaced."""
+UNANSWERED = 3
+"""So many questions of the reader may stay without an answer while the producer has its own."""
 QUEUE_SHARE = 4
 """The reader reads ahead one part in so many of what may be in flight."""
 QUEUE_BYTES = 16 << 20
 """More read ahead does not make anything faster."""
+
+
+class ReaderSilent(Exception):  # noqa: N818 - read as a sentence
+    """Kafka is there, but the reader does not find it any more."""
 
 
 class Stop(NamedTuple):
@@ -112,6 +118,7 @@ class Forwarder:
         self._due: dict[str, float] = {}
         self._record_bytes = 1000.0
         self._handover_seconds = HANDOVER_SECONDS
+        self._unanswered = 0
         self._ending = False
         self._resumes = False
 
@@ -151,10 +158,11 @@ class Forwarder:
             try:
                 await self._session()
             except Exception as error:
-                known = isinstance(error, KafkaException)
-                reason = error.args[0].name() if known else type(error).__name__
+                known = isinstance(error, KafkaException | ReaderSilent)
+                of_kafka = isinstance(error, KafkaException)
+                reason = error.args[0].name() if of_kafka else type(error).__name__
                 log.error("reader_failed", reason=reason, exc_info=not known)  # noqa: TRY400
-                self._readings.clear()
+                self.trouble = reason
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _session(self) -> None:
@@ -162,12 +170,15 @@ class Forwarder:
         queue_bytes = min(QUEUE_BYTES, self.budget.limit_bytes // QUEUE_SHARE)
         config = self._config
         reader = Reader(config.kafka, config.forward.group, queue_bytes, self)
-        self._subscribed, self._due = set(), {}
+        self._subscribed, self._due, self._unanswered = set(), {}, 0
         try:
             while not self._ending:
                 await self._look_after(reader)
                 await self._take(await reader.poll(self._count()))
             await self._settle()
+        except Exception:
+            self._readings.clear()  # what is in flight is read again: nobody waits for it
+            raise
         finally:
             await reader.close()
 
@@ -220,12 +231,21 @@ class Forwarder:
         self._record_bytes += (size / len(batch) - self._record_bytes) / 8
         lease = self.budget.book(size, reading.holder)
         parcel = Parcel(batch, reading.progress, lease)
-        for each in shaped:
-            self._delivery.send(parcel, each)
-        parcel.let_go()
+        try:
+            for each in shaped:
+                self._delivery.send(parcel, each)
+        except BaseException:
+            parcel.stopped = True
+            raise
+        finally:
+            parcel.let_go()
 
-    def _stop(self, batch: Batch, position: int, route: str, code: str) -> None:
+    def _stop(self, parcel: Parcel, position: int, route: str, code: str) -> None:
         """A route must not go past a record that Kafka refused."""
+        batch = parcel.batch
+        reading = self._readings.get((batch.topic, batch.partition))
+        if reading is None or reading.progress is not parcel.progress:
+            return  # it is read again anyhow
         offset = batch.offsets[position]
         self._halt((batch.topic, batch.partition), Stop(route, offset, code))
 
@@ -264,7 +284,9 @@ class Forwarder:
         try:
             existing = await reader.topics()
         except KafkaException:
-            return  # the producer tells that Kafka is away
+            self._require_hope()
+            return
+        self._unanswered = 0
         missing = self.table.named - existing
         for name in sorted(missing - self.missing):
             log.warning("topic_missing", topic=name)
@@ -274,6 +296,20 @@ class Forwarder:
             await reader.subscribe(wanted)
             log.info("subscribed", topics=sorted(wanted))
             self._subscribed = wanted
+
+    def _require_hope(self) -> None:
+        """The reader got no answer: where the producer does, time and again, it never will.
+
+        A broker that comes back may say that there are no brokers, and librdkafka then asks nobody
+        any more (its issue 5301).
+
+        Raises:
+            ReaderSilent: another reader is needed.
+        """
+        self._due.pop("topics", None)
+        self._unanswered = self._unanswered + 1 if self._producer.connected else 0
+        if self._unanswered >= UNANSWERED:
+            raise ReaderSilent
 
     async def _balance(self, reader: Reader) -> None:
         """Ask for no records of partitions that have their share of the memory in flight."""
@@ -296,15 +332,17 @@ class Forwarder:
         """Whether a partition has as much in flight as is left free; once it has, half of that."""
         budget, held = self.budget, reading.holder.held_bytes
         if not reading.paused:
-            return budget.paused or budget.exceeds_share(reading.holder)
-        return budget.paused or 2 * held > budget.limit_bytes - budget.used_bytes
+            return budget.exceeds_share(reading.holder)
+        return 2 * held > budget.limit_bytes - budget.used_bytes
 
     async def _resume(self, reader: Reader) -> None:
         """Try again, with the routes of now, what partitions stopped at."""
         for at, reading in tuple(self._readings.items()):
             if reading.stop is None:
                 continue
-            reading.progress = Progress(reading.progress.done, reading.progress.committed)
+            before = reading.progress
+            reading.progress = Progress(before.done)
+            reading.progress.committed = before.committed
             reading.stop = None
             await reader.go_back(at, reading.progress.done)
 
@@ -330,7 +368,7 @@ class Forwarder:
         for at, start in starts.items():
             topic, number = at
             holder = self.budget.holder(f"{topic}/{number}")
-            self._readings[at] = Reading(Progress(start.offset), holder)
+            self._readings[at] = Reading(_progress(start), holder)
             if start.expired:
                 metrics.FORWARD_EXPIRED.labels(topic).inc(start.expired)
                 log.error("records_expired", topic=topic, partition=number, count=start.expired)
@@ -370,6 +408,13 @@ class Forwarder:
         if reason != self.trouble or self._is_due("trouble", TROUBLE_SECONDS):
             log.warning("reader_error", reason=reason)
         self.trouble = reason
+
+
+def _progress(start: Start) -> Progress:
+    """What the topic has let go of is passed by, and that is committed: it is told of once."""
+    if start.offset is None:
+        return Progress()
+    return Progress(start.offset + start.expired, start.offset)
 
 
 def _by_partition(messages: Sequence[Any]) -> Iterator[tuple[Partition, Sequence[Any]]]:

@@ -49,14 +49,16 @@ class ForwardFront:
         """Take the routes of ``config``; all of them or none."""
         table = config.table()
         self._producer.follow(config.topics_written())
+        await self._producer.look_again()  # a topic's limits may be what was mended
         self._forwarder.use(table)
 
     def status(self) -> WorkerStatus:
         """How it is just now."""
         connected = self._producer.connected
+        ended = self._task is not None and self._task.done()
         return WorkerStatus(
             pid=os.getpid(),
-            reasons=reasons_of(connected=connected, spool=None),
+            reasons=reasons_of(connected=connected, spool=None) + ["reader_ended"] * ended,
             degraded=self._producer.problems | self._trouble(),
             kafka_up=bool(connected),
             inflight_bytes=self._forwarder.budget.used_bytes,

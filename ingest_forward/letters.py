@@ -6,7 +6,7 @@ come before the record's own ones, as there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ingest.accumulator import header_bytes
 from ingest.dead_letter import STAGE_DECODE, STAGE_PRODUCE, fitted
@@ -53,19 +53,20 @@ class Letters:
         """
         limit = self._producer.value_limit(self.topic)
         keys: list[bytes | None] = []
-        values, headers = [], []
+        values: list[bytes | None] = []
+        headers = []
         for reject in rejects:
-            key = batch.keys[reject.position] or b""
-            key = key if len(key) <= limit // SHARE else b""
+            key = batch.keys[reject.position]
+            key = key if key is None or len(key) <= limit // SHARE else None
             own = _headers(batch, route, reject, limit // SHARE)
-            event = batch.values[reject.position] or b""
-            value, own = fitted(event, None, own, limit - len(key))
-            keys.append(key or None)
-            values.append(value)
+            event = batch.values[reject.position]
+            value, own = fitted(event or b"", None, own, limit - len(key or b""))
+            keys.append(key)
+            values.append(None if event is None else value)
             headers.append(own)
         return self._producer.submit(
             self.topic,
-            values,
+            cast("list[bytes]", values),
             keys=keys,
             headers_each=headers,
             timestamps=[batch.timestamps[each.position] for each in rejects],

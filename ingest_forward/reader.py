@@ -100,6 +100,7 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._starts: dict[Partition, TopicPartition] = {}
         self._revoked: set[Partition] = set()  # during the poll that is under way
+        self._abandoned = False
         settings = consumer_settings(kafka, group, queue_bytes)
         called = {"error_cb": self._on_error, "on_commit": self._on_commit}
         self._consumer = Consumer({**settings, **called})
@@ -160,10 +161,14 @@ class Reader:
         return await self._call(lambda: self._ends(partitions, ask=ask))
 
     async def close(self) -> None:
-        """Hand over all partitions, and leave the group."""
+        """Hand over all partitions, and leave the group, if that can be done in time."""
         try:
-            await self._call(self._consumer.close)
+            async with asyncio.timeout(HANDOVER_SECONDS + ASK_SECONDS):
+                await self._call(self._consumer.close)
+        except TimeoutError:
+            log.warning("reader_abandoned")
         finally:
+            self._abandoned = True
             self._thread.end()
 
     async def _call(self, work: Callable[[], Result]) -> Result:
@@ -243,6 +248,7 @@ class Reader:
         found = self._committed(consumer, partitions)
         starts = {_name(each): self._start(consumer, each) for each in found}
         consumer.incremental_assign(found)
+        consumer.resume(found)  # one that was paused when it was given away still is
         self._starts |= {_name(each): each for each in found}
         self._loop.call_soon_threadsafe(self._member.assigned, starts)
 
@@ -254,10 +260,7 @@ class Reader:
             found = consumer.committed(partitions, timeout=ASK_SECONDS)
         except KafkaException:
             return [TopicPartition(p.topic, p.partition, OFFSET_STORED) for p in partitions]
-        return [
-            TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING)
-            for p in found
-        ]
+        return [TopicPartition(p.topic, p.partition, _where_to_begin(p)) for p in found]
 
     @staticmethod
     def _start(consumer: Consumer, at: TopicPartition) -> Start:
@@ -272,6 +275,8 @@ class Reader:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         names = [_name(each) for each in partitions]
         self._forget(names)
+        if self._abandoned:
+            return
         handing_over = asyncio.run_coroutine_threadsafe(self._member.hand_over(names), self._loop)
         wanted = _positions(handing_over.result())
         if wanted:
@@ -284,6 +289,8 @@ class Reader:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         names = [_name(each) for each in partitions]
         self._forget(names)
+        if self._abandoned:
+            return
         self._loop.call_soon_threadsafe(self._member.lost, names)
         consumer.incremental_unassign(partitions)
 
@@ -339,6 +346,12 @@ def connection_settings(kafka: KafkaSettings) -> dict[str, Any]:
         "log_level": 0,
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _where_to_begin(committed: TopicPartition) -> int:
+    if committed.error is not None:
+        return OFFSET_STORED
+    return committed.offset if committed.offset >= 0 else OFFSET_BEGINNING
 
 
 def _name(at: TopicPartition) -> Partition:

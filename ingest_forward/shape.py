@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+BAD_HEADERS = "the name of a header is no UTF-8"
 FEW = 32
 """So many records are looked at together."""
 
@@ -53,6 +54,7 @@ class Shaped:
 
     __slots__ = (
         "_tracers",
+        "_unreadable",
         "excluded",
         "keys",
         "positions",
@@ -72,11 +74,12 @@ class Shaped:
         self.skipped = 0
         self.excluded = len(tracers)
         self._tracers = tracers
+        self._unreadable = batch.unreadable
 
     def take_all(self, batch: Batch) -> bool:
         """Pass on all records as they are, if that is what the route does; whether it is."""
         route = self.route
-        if not route.passes_bytes or route.where is not None or self._tracers:
+        if not route.passes_bytes or route.where is not None or self._tracers or self._unreadable:
             return False
         self.positions, self.keys, self.values = range(len(batch)), batch.keys, batch.values
         return True
@@ -90,11 +93,15 @@ class Shaped:
             positions: gets those of the records that something is made of.
         """
         route, tracers, where = self.route, self._tracers, self.route.where
+        unreadable = self._unreadable
         test = None if where is None else where.test
         reads_value = where is not None and where.reads_value
         make, keys, values = route.make, self.keys, self.values
         for position, event in enumerate(events, first):
             if position in tracers:
+                continue
+            if position in unreadable:
+                self.rejects.append(Reject(position, "bad_headers", BAD_HEADERS))
                 continue
             try:
                 if test is not None and ((reads_value and event.value is None) or not test(event)):

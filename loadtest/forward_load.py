@@ -84,7 +84,9 @@ class Writer:
     """Writes records to one topic; each is there once, in the order in which it was written.
 
     Args:
-        bootstrap_servers: where Kafka is; it may be away for `FLUSH_SECONDS`.
+        bootstrap_servers: where Kafka is. A broker that was fenced, and answers again, may name no
+            broker at all: librdkafka (2.16, its issue 5301) then never connects any more. Use a new
+            writer after an outage.
         topic: must be there.
     """
 
@@ -100,9 +102,6 @@ class Writer:
                 "linger.ms": 10,
                 "batch.size": 1_000_000,
                 "message.timeout.ms": int(FLUSH_SECONDS * 1000),
-                # Without it a client that was told of no brokers, by one that has just come back
-                # from an outage, asks nobody any more (librdkafka #5301).
-                "metadata.recovery.rebootstrap.trigger.ms": 5000,
                 "on_delivery": self._delivered,
                 "log_level": 0,
             }

@@ -165,7 +165,8 @@ class Highway:
 
     def _ends(self, topic: str) -> dict[int, int]:
         partitions = [TopicPartition(topic, number) for number in range(self._partitions[topic])]
-        found = self._ask().list_offsets({each: OffsetSpec.latest() for each in partitions})
+        client = self._ask()
+        found = client.list_offsets({each: OffsetSpec.latest() for each in partitions})
         return {each.partition: f.result(SETTLE_SECONDS).offset for each, f in found.items()}
 
     def _ask(self) -> AdminClient:
@@ -175,7 +176,8 @@ class Highway:
     def committed(self) -> dict[int, int]:
         """Partition of the source -> the offset that the group has committed; only where it has."""
         asked = [ConsumerGroupTopicPartitions(self.group)]
-        (found,) = self._ask().list_consumer_group_offsets(asked).values()
+        client = self._ask()  # which must live for as long as its answers are waited for
+        (found,) = client.list_consumer_group_offsets(asked).values()
         places = found.result(SETTLE_SECONDS).topic_partitions
         return {p.partition: p.offset for p in places if p.topic == self.source and p.offset >= 0}
 

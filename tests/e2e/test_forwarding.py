@@ -8,6 +8,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record import default_records
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -280,3 +282,60 @@ def test_records_that_were_deleted_before_they_were_forwarded_are_counted(
     assert counted(forwarder, "ingest_forward_expired_total", topic=source) == 7
     (told,) = forwarder.process.logged("records_expired")
     assert (told["topic"], told["partition"], told["count"]) == (source, 0, 7)
+
+
+def test_a_partition_that_had_stopped_is_read_when_it_comes_back(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """Another member has had it in the meantime; what paused it then pauses it no more."""
+    source, target = kafka.create(kafka.new_name(), 2), kafka.new_name()
+    strict = route(source, target, steps=[{"cast": {"/n": "int32"}}], on_error="stop")
+    for partition in range(2):
+        produce(kafka, source, event(1, '{"n":"x"}'), event(2, '{"n":"2"}'), partition=partition)
+    first = start_forwarder([strict])
+    wait_until(lambda: len(first.status()["degraded"]) == 2, 20, "it has not stopped")
+    second = start_forwarder([strict], {"forward": {"group": first.group}})
+    wait_until(lambda: len(second.status()["degraded"]) == 1, 20, "it has none of them")
+    assert second.stop() == 0
+    wait_until(lambda: len(first.status()["degraded"]) == 2, 20, "it did not come back")
+    hang_up(first, [{**strict, "steps": [{"cast": {"/n": "string"}}]}])
+    first.wait_for(target, {"acked": 4})
+
+
+class _Unreadable(str):
+    """A name that is written with bytes that are no UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, *_: Any) -> bytes:
+        return b"\xff\xfe"
+
+
+async def _write_unreadable(kafka: Kafka, topic: str, value: bytes) -> None:
+    """Write a record whose header has such a name: aiokafka's records in Python can."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka.servers) as producer:
+        batch = producer.create_batch()
+        batch._builder = default_records._DefaultRecordBatchBuilderPy(
+            magic=2,
+            compression_type=0,
+            is_transactional=0,
+            producer_id=-1,
+            producer_epoch=-1,
+            base_sequence=0,
+            batch_size=100_000,
+        )
+        batch.append(key=None, value=value, timestamp=None, headers=[(_Unreadable("x"), b"v")])
+        await (await producer.send_batch(batch, topic, partition=0))
+
+
+async def test_a_header_that_nobody_can_read_blocks_nothing(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """Its record is a dead letter; librdkafka's binding cannot read names that are no UTF-8."""
+    source, target = kafka.create(kafka.new_name(), 1), kafka.new_name()
+    await _write_unreadable(kafka, source, event(1))
+    produce(kafka, source, event(2))
+    forwarder = start_forwarder([route(source, target)])
+    forwarder.wait_for(target, {"acked": 1, "rejected": 1})
+    name = "ingest_forward_rejects_total"
+    assert counted(forwarder, name, route=target, code="bad_headers") == 1
