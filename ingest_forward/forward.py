@@ -77,6 +77,7 @@ class Reading:
         paused: no records of it are asked for, for now.
         stop: why it is not read on; None: it is.
         lag: how many records the group has yet to forward.
+        next: the offset behind the last record that was read; None: nothing was yet.
     """
 
     def __init__(self, progress: Progress, holder: Holder) -> None:
@@ -85,6 +86,7 @@ class Reading:
         self.paused = False
         self.stop: Stop | None = None
         self.lag = 0
+        self.next = progress.done
 
 
 class Forwarder:
@@ -174,7 +176,7 @@ class Forwarder:
         try:
             while not self._ending:
                 await self._look_after(reader)
-                await self._take(await reader.poll(self._count()))
+                await self._take(reader, await reader.poll(self._count()))
             await self._settle()
         except Exception:
             self._readings.clear()  # what is in flight is read again: nobody waits for it
@@ -196,15 +198,24 @@ class Forwarder:
 
     # Records.
 
-    async def _take(self, messages: Sequence[Any]) -> None:
+    async def _take(self, reader: Reader, messages: Sequence[Any]) -> None:
         """Have the records of one poll forwarded."""
         for (topic, number), records in _by_partition(self._good(messages)):
+            await self._look_for_expired(reader, (topic, number), records[0].offset())
             for first in range(0, len(records), STEP_RECORDS):
                 reading = self._readings.get((topic, number))
                 if reading is None or reading.stop is not None:
                     break  # they are read again, by whoever goes on
                 self._forward(reading, Batch(topic, number, records[first : first + STEP_RECORDS]))
                 await asyncio.sleep(0)
+
+    async def _look_for_expired(self, reader: Reader, at: Partition, offset: int) -> None:
+        """Count what is not there any more between what was read before and ``offset``."""
+        reading = self._readings.get(at)
+        if reading is None or reading.next is None or offset <= reading.next:
+            return  # offsets may also leave out some: of compacted records, or of transactions
+        low, _ = (await reader.ends([at], ask=True)).get(at, (0, 0))
+        _expired(at, min(low, offset) - reading.next)
 
     def _good(self, messages: Sequence[Any]) -> Sequence[Any]:
         """The records, without what librdkafka says of errors among them."""
@@ -229,6 +240,7 @@ class Forwarder:
             shaped = shape(table.of(batch.topic), batch, table.reading)
         size = batch.size + sum(_size(each, batch) for each in shaped)
         self._record_bytes += (size / len(batch) - self._record_bytes) / 8
+        reading.next = batch.offsets[-1] + 1
         lease = self.budget.book(size, reading.holder)
         parcel = Parcel(batch, reading.progress, lease)
         try:
@@ -343,6 +355,7 @@ class Forwarder:
             before = reading.progress
             reading.progress = Progress(before.done)
             reading.progress.committed = before.committed
+            reading.next = reading.stop.offset if before.done is None else before.done
             reading.stop = None
             await reader.go_back(at, reading.progress.done)
 
@@ -369,9 +382,7 @@ class Forwarder:
             topic, number = at
             holder = self.budget.holder(f"{topic}/{number}")
             self._readings[at] = Reading(_progress(start), holder)
-            if start.expired:
-                metrics.FORWARD_EXPIRED.labels(topic).inc(start.expired)
-                log.error("records_expired", topic=topic, partition=number, count=start.expired)
+            _expired(at, start.expired)
         if starts:
             self.trouble = ""
             log.info("assigned", partitions=_readable(starts))
@@ -408,6 +419,15 @@ class Forwarder:
         if reason != self.trouble or self._is_due("trouble", TROUBLE_SECONDS):
             log.warning("reader_error", reason=reason)
         self.trouble = reason
+
+
+def _expired(at: Partition, count: int) -> None:
+    """So many records were let go of by their topic before they were forwarded."""
+    if count <= 0:
+        return
+    topic, partition = at
+    metrics.FORWARD_EXPIRED.labels(topic).inc(count)
+    log.error("records_expired", topic=topic, partition=partition, count=count)
 
 
 def _progress(start: Start) -> Progress:

@@ -284,6 +284,23 @@ def test_records_that_were_deleted_before_they_were_forwarded_are_counted(
     assert (told["topic"], told["partition"], told["count"]) == (source, 0, 7)
 
 
+def test_records_that_are_deleted_while_a_partition_waits_are_counted_too(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """They are not passed by in silence when it goes on."""
+    source, target = kafka.create(kafka.new_name(), 1), kafka.new_name()
+    strict = route(source, target, steps=[{"cast": {"/n": "int32"}}], on_error="stop")
+    forwarder = start_forwarder([strict])
+    produce(kafka, source, *(event(n, '{"n":"x"}') for n in range(10)))
+    wait_until(lambda: bool(forwarder.status()["degraded"]), 20, "it has not stopped")
+    admin = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
+    for done in admin.delete_records([TopicPartition(source, 0, 7)]).values():
+        done.result(20)
+    hang_up(forwarder, [{**strict, "steps": []}])
+    forwarder.wait_for(target, {"acked": 3})
+    assert counted(forwarder, "ingest_forward_expired_total", topic=source) == 7
+
+
 def test_a_partition_that_had_stopped_is_read_when_it_comes_back(
     kafka: Kafka, start_forwarder: Callable[..., Forwarder]
 ) -> None:
