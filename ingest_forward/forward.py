@@ -15,7 +15,7 @@ from ingest.inflight import Budget, Holder
 from ingest_forward.batch import Batch
 from ingest_forward.delivery import Delivery, Parcel
 from ingest_forward.progress import Progress
-from ingest_forward.reader import HANDOVER_SECONDS, Partition, Reader, Start
+from ingest_forward.reader import ASK_SECONDS, HANDOVER_SECONDS, Partition, Reader, Start
 from ingest_forward.shape import Shaped, shape
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Forwarder:
         self._readings: dict[Partition, Reading] = {}
         self._subscribed: set[str] = set()
         self._due: dict[str, float] = {}
-        self._record_bytes = 1000.0
+        self._record_bytes = float(config.limits.event_bytes)  # until more is known
         self._handover_seconds = HANDOVER_SECONDS
         self._unanswered = 0
         self._ending = False
@@ -180,9 +180,12 @@ class Forwarder:
             await self._settle()
         except Exception:
             self._readings.clear()  # what is in flight is read again: nobody waits for it
+            await reader.close(ASK_SECONDS)
             raise
-        finally:
+        except asyncio.CancelledError:
             await reader.close()
+            raise
+        await reader.close()
 
     async def _settle(self) -> None:
         """Wait until what is on its way has arrived; who cannot wait cancels us."""
@@ -239,7 +242,7 @@ class Forwarder:
             batch = batch.first(position)
             shaped = shape(table.of(batch.topic), batch, table.reading)
         size = batch.size + sum(_size(each, batch) for each in shaped)
-        self._record_bytes += (size / len(batch) - self._record_bytes) / 8
+        self._record_bytes = max(size / len(batch), self._record_bytes / 2)
         reading.next = batch.offsets[-1] + 1
         lease = self.budget.book(size, reading.holder)
         parcel = Parcel(batch, reading.progress, lease)

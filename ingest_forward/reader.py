@@ -37,6 +37,8 @@ COMPANY_SECONDS = 0.005
 """How long the first record of a poll waits for others: less would cost more than it is worth."""
 POLL_SECONDS = 0.1
 """How long a poll waits for records: calls that come in the meantime wait as well."""
+FETCH_BYTES = 256 << 10
+"""Asked for at a time, of each partition; compressed, so it may become many times as much."""
 ASK_SECONDS = 5.0
 """How long a question to the cluster may take."""
 HANDOVER_SECONDS = 20.0
@@ -160,10 +162,10 @@ class Reader:
         """
         return await self._call(lambda: self._ends(partitions, ask=ask))
 
-    async def close(self) -> None:
+    async def close(self, seconds: float = HANDOVER_SECONDS + ASK_SECONDS) -> None:
         """Hand over all partitions, and leave the group, if that can be done in time."""
         try:
-            async with asyncio.timeout(HANDOVER_SECONDS + ASK_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._call(self._consumer.close)
         except TimeoutError:
             log.warning("reader_abandoned")
@@ -324,6 +326,7 @@ def consumer_settings(kafka: KafkaSettings, group: str, queue_bytes: int) -> dic
         "session.timeout.ms": int(SESSION_SECONDS * 1000),
         "topic.metadata.refresh.interval.ms": int(METADATA_SECONDS * 1000),
         "queued.max.messages.kbytes": max(1024, queue_bytes >> 10),
+        "fetch.message.max.bytes": FETCH_BYTES,
         "fetch.queue.backoff.ms": 20,  # else it rests for a second whenever enough is read ahead
         **connection_settings(kafka),
     }
