@@ -51,6 +51,11 @@ def pointer_tokens(pointer: str) -> tuple[str, ...]:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
 
 
+def pointer(tokens: Iterable[str]) -> str:
+    """The JSON Pointer of these reference tokens (RFC 6901, section 3)."""
+    return "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in tokens)
+
+
 def name_pattern(globs: Iterable[str]) -> re.Pattern[str]:
     """A pattern that matches the names covered by ``globs``, in which only ``*`` is special."""
     return re.compile("|".join(map(_linear, globs)) or r"(?!)")

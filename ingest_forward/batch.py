@@ -64,9 +64,7 @@ class Batch:
         ]
         self.timestamps: list[int] = [each.timestamp()[1] for each in messages]
         self.offsets: list[int] = [each.offset() for each in messages]
-        self._alike: list[tuple[Sequence[Header], int]] = []
         self._with_origin: dict[bool, Headers] = {}
-        self._tracers: frozenset[int] | None = None
 
     def _headers_of(self, position: int, message: Any) -> Sequence[Header]:
         try:
@@ -82,7 +80,7 @@ class Batch:
     def size(self) -> int:
         """What it occupies in memory, about."""
         values = sum(map(len, filter(None, self.values)))
-        values += sum(count * header_bytes(own) for own, count in self._runs())
+        values += sum(count * header_bytes(own) for own, count in self._runs)
         return values + sum(map(len, filter(None, self.keys))) + OVERHEAD_BYTES * len(self)
 
     def first(self, count: int) -> Batch:
@@ -94,24 +92,21 @@ class Batch:
         made.unreadable = {position for position in self.unreadable if position < count}
         return made
 
+    @cached_property
     def _runs(self) -> list[tuple[Sequence[Header], int]]:
         """Headers, and how many records in a row have them: nearly always all."""
-        if not self._alike:
-            self._alike = [(own, len(list(alike))) for own, alike in groupby(self.headers)]
-        return self._alike
+        return [(own, len(list(alike))) for own, alike in groupby(self.headers)]
 
-    @property
+    @cached_property
     def tracers(self) -> frozenset[int]:
         """The positions of records that are tracers."""
-        if self._tracers is None:
-            found: list[int] = []
-            first = 0
-            for own, count in self._runs():
-                if any(name == TRACER for name, _ in own):
-                    found += range(first, first + count)
-                first += count
-            self._tracers = frozenset(found)
-        return self._tracers
+        found: list[int] = []
+        first = 0
+        for own, count in self._runs:
+            if any(name == TRACER for name, _ in own):
+                found += range(first, first + count)
+            first += count
+        return frozenset(found)
 
     def with_origin(self, *, as_json: bool) -> Headers:
         """The headers of what is made of each record: its own, and where it was read.
@@ -126,7 +121,7 @@ class Batch:
 
     def _originating(self, *, as_json: bool) -> Headers:
         each: list[list[Header]]
-        runs, offsets = self._runs(), self.offsets
+        runs, offsets = self._runs, self.offsets
         if len(runs) == 1:
             common = self._common(runs[0][0], as_json=as_json)
             each = [[(FROM_OFFSET, b"%d" % offset)] for offset in offsets]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Raw
 
 from ingest.errors import Rejected
+from ingest.sources import pointer
 from ingest_forward.cast import CHECKS
 from ingest_forward.document import ENCODER, Node, opened, text_of
 
@@ -107,18 +108,14 @@ def _struct(members: dict[str, Node], fields: dict[str, Kind]) -> dict[str, Node
         is_null = type(node) is Raw and bytes(node) == _NULL
         if (node is None or is_null) and not optional:
             missing = "is null" if is_null else "is missing"
-            raise Mismatch(_step(name), f"{missing}, and not optional")
+            raise Mismatch(pointer([name]), f"{missing}, and not optional")
         if node is None:
             continue
         try:
             found[name] = node if is_null else checked(node)
         except Mismatch as error:
-            raise Mismatch(_step(name) + error.at, error.text) from None
+            raise Mismatch(pointer([name]) + error.at, error.text) from None
     return found
-
-
-def _step(name: str) -> str:
-    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 # From the configuration.

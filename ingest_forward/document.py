@@ -55,11 +55,6 @@ def node_of(value: Any) -> Raw:
     return Raw(ENCODER.encode(value))
 
 
-def string_of(text: bytes) -> str | None:
-    """The string that a JSON text is; None where it is something else."""
-    return STRING.decode(text) if text.startswith(b'"') else None
-
-
 def find(node: Node, tokens: Sequence[str]) -> Node | None:
     """What is at a pointer, None where nothing is; opens nothing for good."""
     if len(tokens) == 1 and type(node) is dict:  # the usual case

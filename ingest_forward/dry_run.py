@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ingest_forward.batch import Batch
-from ingest_forward.reader import ASK_SECONDS, connection_settings
+from ingest_forward.reader import ASK_SECONDS, connection_settings, topics_of
 from ingest_forward.shape import shape
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ class Newest:
                 **connection_settings(kafka),
                 "group.id": f"dry-run-{uuid.uuid4().hex}",  # a consumer needs one; it is not used
                 "enable.auto.commit": False,
-                "enable.partition.eof": False,
             }
         )
 
@@ -46,8 +45,7 @@ class Newest:
         Raises:
             KafkaException: the cluster does not answer.
         """
-        found = self._consumer.list_topics(timeout=ASK_SECONDS).topics
-        return {name for name, topic in found.items() if topic.error is None}
+        return topics_of(self._consumer)
 
     def records(self, topic: str, count: int) -> list[Any]:
         """The newest ``count`` records of a topic, oldest first.

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingest.errors import Rejected
+from ingest.sources import pointer
 from ingest_forward.condition import same
 from ingest_forward.event import Event, Reading
-from ingest_forward.route import TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def _outcome(
     key = None if example.key is None else example.key.encode()
     headers = [(name, value.encode()) for name, value in example.headers.items()]
     event = Event(topic, key, example.in_.encode(), headers, reading)
-    if not route.tracers and event.header(TRACER) is not None:
+    if route.excludes(event):
         return Outcome()
     try:
         return Outcome(route.run(event).value) if route.takes(event) else Outcome()
@@ -104,7 +104,7 @@ def _first_difference(wanted: Any, found: Any, at: str) -> str:
 
 
 def _of_member(wanted: dict[str, Any], found: dict[str, Any], name: str, at: str) -> str:
-    below = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
+    below = at + pointer([name])
     if name not in found:
         return f"{below}: expected {_json(wanted[name])}, and it is missing"
     if name not in wanted:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import Rejected
 from ingest_forward.document import BAD_JSON, text_of
-from ingest_forward.route import TRACER
 from ingest_forward.step import Work
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def explained(table: Table, event: Event) -> Iterator[str]:
 
 
 def _route(route: Route, event: Event) -> Iterator[str]:
-    if not route.tracers and event.header(TRACER) is not None:
+    if route.excludes(event):
         yield f'route {route.name}: leaves it out, a tracer (tracers = "exclude")'
         return
     try:

@@ -16,7 +16,7 @@ from ingest_forward.batch import Batch
 from ingest_forward.delivery import Delivery, Parcel
 from ingest_forward.progress import Progress
 from ingest_forward.reader import ASK_SECONDS, HANDOVER_SECONDS, Partition, Reader, Start
-from ingest_forward.shape import Shaped, shape
+from ingest_forward.shape import Reject, Shaped, shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -234,9 +234,8 @@ class Forwarder:
         shaped = shape(table.of(batch.topic), batch, table.reading)
         end = _end(shaped)
         if end is not None:
-            position, stop = end
-            offset = batch.offsets[position]
-            self._halt((batch.topic, batch.partition), stop._replace(offset=offset))
+            route, (position, code, _) = end
+            self._halt(batch, position, route, code)
             if position == 0:
                 return
             batch = batch.first(position)
@@ -261,17 +260,18 @@ class Forwarder:
         reading = self._readings.get((batch.topic, batch.partition))
         if reading is None or reading.progress is not parcel.progress:
             return  # it is read again anyhow
-        offset = batch.offsets[position]
-        self._halt((batch.topic, batch.partition), Stop(route, offset, code))
+        self._halt(batch, position, route, code)
 
-    def _halt(self, at: Partition, stop: Stop) -> None:
-        reading = self._readings.get(at)
+    def _halt(self, batch: Batch, position: int, route: str, code: str) -> None:
+        """Do not read the partition of ``batch`` past one of its records."""
+        topic, partition = batch.topic, batch.partition
+        reading = self._readings.get((topic, partition))
         if reading is None or reading.stop is not None:
             return
-        reading.stop = stop
-        topic, partition = at
-        where = {"topic": topic, "partition": partition, "offset": stop.offset}
-        log.error("route_stopped", route=stop.route, code=stop.code, **where)
+        offset = batch.offsets[position]
+        reading.stop = Stop(route, offset, code)
+        where = {"topic": topic, "partition": partition, "offset": offset}
+        log.error("route_stopped", route=route, code=code, **where)
 
     # What is looked after between polls.
 
@@ -450,15 +450,10 @@ def _by_partition(messages: Sequence[Any]) -> Iterator[tuple[Partition, Sequence
         first = end
 
 
-def _end(shaped: Sequence[Shaped]) -> tuple[int, Stop] | None:
-    """The first record that some route must not go past: its position, and why."""
-    ends = [
-        (each.position, Stop(of.route.name, -1, each.code))
-        for of in shaped
-        if of.route.stops
-        for each in of.rejects[:1]
-    ]
-    return min(ends, default=None)
+def _end(shaped: Sequence[Shaped]) -> tuple[str, Reject] | None:
+    """The first record that some route must not go past, and which route."""
+    ends = [(of.route.name, of.rejects[0]) for of in shaped if of.route.stops and of.rejects]
+    return min(ends, key=lambda end: (end[1].position, end[0]), default=None)
 
 
 def _size(shaped: Shaped, batch: Batch) -> int:

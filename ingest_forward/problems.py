@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ingest.config_problems import suggestion
+from ingest.settings import POINTER
 from ingest.sources import pointer_tokens
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     from ingest.config_problems import KeyPath
     from ingest_forward.document import Tokens
-
-_POINTER = re.compile(r"(/([^/~]|~[01])*)+")
 
 
 class Problems:
@@ -37,7 +36,7 @@ class Problems:
 
     def pointer(self, value: Any, path: KeyPath) -> Tokens | None:
         """The tokens of a JSON Pointer; None where it is none."""
-        if isinstance(value, str) and _POINTER.fullmatch(value):
+        if isinstance(value, str) and POINTER.fullmatch(value):
             return pointer_tokens(value)
         begin = f', did you mean "/{value}"?' if _is_name(value) else ""
         self.add(path, f'expected a JSON Pointer such as "/customer_id" (RFC 6901){begin}')

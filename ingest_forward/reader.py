@@ -124,8 +124,7 @@ class Reader:
         Raises:
             KafkaException: the cluster does not answer.
         """
-        found = await self._call(lambda: self._consumer.list_topics(timeout=ASK_SECONDS))
-        return {name for name, topic in found.topics.items() if topic.error is None}
+        return await self._call(lambda: topics_of(self._consumer))
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Read these topics from now on, and no others."""
@@ -311,6 +310,16 @@ class Reader:
             return
         done = {_name(each): each.offset for each in partitions if each.error is None}
         self._loop.call_soon_threadsafe(self._member.committed, done)
+
+
+def topics_of(consumer: Consumer) -> set[str]:
+    """The names of all topics that there are.
+
+    Raises:
+        KafkaException: the cluster does not answer.
+    """
+    found = consumer.list_topics(timeout=ASK_SECONDS).topics
+    return {name for name, topic in found.items() if topic.error is None}
 
 
 def consumer_settings(kafka: KafkaSettings, group: str, queue_bytes: int) -> dict[str, Any]:

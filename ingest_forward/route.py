@@ -77,6 +77,10 @@ class Route:
         self._encodes = self.format == "plain" and schema is None
         self.attributes = frozenset(name for step in steps for name in step.attributes)
 
+    def excludes(self, event: Event) -> bool:
+        """Whether ``event`` is left out because it is a tracer."""
+        return not self.tracers and event.header(TRACER) is not None
+
     def takes(self, event: Event) -> bool:
         """Whether the conditions hold for ``event``; tracers are another question.
 

@@ -53,6 +53,7 @@ class Shaped:
     """
 
     __slots__ = (
+        "_taken",
         "_tracers",
         "_unreadable",
         "excluded",
@@ -67,7 +68,8 @@ class Shaped:
     def __init__(self, route: Route, batch: Batch) -> None:
         tracers = frozenset() if route.tracers else batch.tracers
         self.route = route
-        self.positions: Sequence[int] = range(0)
+        self._taken: list[int] = []
+        self.positions: Sequence[int] = self._taken
         self.keys: list[bytes | None] = []
         self.values: list[bytes | None] = []
         self.rejects: list[Reject] = []
@@ -84,19 +86,13 @@ class Shaped:
         self.positions, self.keys, self.values = range(len(batch)), batch.keys, batch.values
         return True
 
-    def take(self, first: int, events: Sequence[Event], positions: list[int]) -> None:
-        """See what becomes of some records.
-
-        Args:
-            first: the position of the first one.
-            events: the records.
-            positions: gets those of the records that something is made of.
-        """
+    def take(self, first: int, events: Sequence[Event]) -> None:
+        """See what becomes of some records, of which the first one is at the position ``first``."""
         route, tracers, where = self.route, self._tracers, self.route.where
         unreadable = self._unreadable
         test = None if where is None else where.test
         reads_value = where is not None and where.reads_value
-        make, keys, values = route.make, self.keys, self.values
+        make, positions, keys, values = route.make, self._taken, self.keys, self.values
         for position, event in enumerate(events, first):
             if position in tracers:
                 continue
@@ -127,18 +123,13 @@ def shape(routes: Sequence[Route], batch: Batch, reading: Reading) -> list[Shape
     A few records after the other: what was decoded of them is let go while it is in the cache.
     """
     shaped = [Shaped(route, batch) for route in routes]
-    looking: list[tuple[Shaped, list[int]]] = []
-    for each in shaped:
-        if not each.take_all(batch):
-            positions: list[int] = []
-            each.positions = positions
-            looking.append((each, positions))
+    looking = [each for each in shaped if not each.take_all(batch)]
     if looking:
         topic = batch.topic
         rows = zip(batch.keys, batch.values, batch.headers, strict=True)
         for first in range(0, len(batch), FEW):
             few = islice(rows, FEW)
             events = [Event(topic, key, value, own, reading) for key, value, own in few]
-            for each, positions in looking:
-                each.take(first, events, positions)
+            for each in looking:
+                each.take(first, events)
     return shaped

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ingest import schema_example
+from ingest.sources import pointer
 from ingest_http.decode import SUPPORTED
 from ingest_http.negotiation import EVENTS_PATH, MEDIA_TYPES
 
@@ -179,11 +180,6 @@ def _with_key(members: Any, key: Sequence[str], value: str | int) -> Any:
 
 def _encoded(event: Any) -> bytes:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def pointer(tokens: Sequence[str]) -> str:
-    """The JSON Pointer of these reference tokens (RFC 6901, section 3)."""
-    return "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in tokens)
 
 
 def curl(url: str, event: bytes | None, credential: str) -> str:

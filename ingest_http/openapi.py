@@ -13,8 +13,9 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from ingest.sources import pointer
 from ingest_http.auth import QUOTAS
-from ingest_http.description import CODINGS, LINES, OPTIONAL, example, pointer
+from ingest_http.description import CODINGS, LINES, OPTIONAL, example
 from ingest_http.openapi_names import Names
 from ingest_http.openapi_schema import Json, component_schemas
 from ingest_http.problem import MEDIA_TYPE, STATUS

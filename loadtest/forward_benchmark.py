@@ -10,7 +10,6 @@ what a client reads ahead is paid for in full, and so is what is on its way.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
@@ -18,19 +17,22 @@ import sys
 import time
 import uuid
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from loadtest.benchmark import PARTITIONS, make_topics, measure_bare, verdict
-from loadtest.benchmark_table import BARE, Measure, as_text, missed, table
+from loadtest import benchmark_command
+from loadtest.benchmark import PARTITIONS, make_topics, measure_bare
+from loadtest.benchmark_command import say
+from loadtest.benchmark_table import BARE, Measure, missed, table
 from loadtest.cpu import cpu_seconds, descendants
 from loadtest.forward_benchmark_table import CASES, COLUMNS, record
 from loadtest.forward_load import fill, sealed_events
 from loadtest.forwarder import Forwarder
-from loadtest.gateway import ROOT, wait_until
+from loadtest.gateway import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
 POOL_EVENTS = 20_000
 WARM_UP_SHARE = 0.1
-QUICK_SHARE = 0.05
 BARE_EVENTS = 1_000_000
 ANSWER_SECONDS = 20.0
 FORWARD_SECONDS = 300.0
@@ -94,10 +95,10 @@ def run(
     pool = sealed_events(POOL_EVENTS)
     measures: dict[str, list[Measure]] = {name: [] for name in (BARE, *(c.name for c in cases))}
     for number in range(rounds):
-        _say(f"round {number + 1} of {rounds}: {BARE}")
+        say(f"round {number + 1} of {rounds}: {BARE}")
         measures[BARE].append(measure_bare(servers, int(BARE_EVENTS * share)))
         for case in cases:
-            _say(f"round {number + 1} of {rounds}: {case.name}")
+            say(f"round {number + 1} of {rounds}: {case.name}")
             measures[case.name].append(measure(case, servers, pool, share))
     return measures
 
@@ -159,31 +160,16 @@ def _stopped(pid: int) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; exit status 1 when a limit is missed in a full run."""
-    from deploy.local import start_cluster  # noqa: PLC0415 - the table can be tested without it
-
-    options = _parser().parse_args(arguments)
-    cases = [case for case in CASES if options.only in case.name]
-    with start_cluster(real=True) as cluster:
-        measures = run(cluster, cases, options.rounds, QUICK_SHARE if options.quick else 1.0)
-        broker = cluster.description
-    rows = table(cases, measures, COLUMNS)
-    print(as_text(rows))
-    if options.record:
-        print(f"written: {record(rows, options.rounds, broker).relative_to(ROOT)}")
-    return verdict(missed(cases, measures), quick=options.quick)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="loadtest.forward_benchmark", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="few events: to see that it works")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--record", action="store_true", help="write loadtest/results/")
-    return parser
+    return benchmark_command.main(
+        arguments,
+        name="loadtest.forward_benchmark",
+        description=__doc__,
+        cases=CASES,
+        run=run,
+        table=partial(table, heading=COLUMNS),
+        missed=missed,
+        record=record,
+    )
 
 
 if __name__ == "__main__":

@@ -6,17 +6,17 @@ the bare producer of the same round is what counts, and rounds are interleaved.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from loadtest.benchmark import make_topics, verdict
+from loadtest import benchmark_command
+from loadtest.benchmark import make_topics
 from loadtest.benchmark import measure_bare as measure_bare_events
-from loadtest.benchmark_table import BARE, as_text
+from loadtest.benchmark_command import say
+from loadtest.benchmark_table import BARE
 from loadtest.cpu import cpu_seconds
-from loadtest.gateway import ROOT
 from loadtest.syslog_benchmark_table import (
     BARE_JSON,
     CASES,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from loadtest.syslog_benchmark_table import SyslogCase
 
 WARM_UP_SHARE = 0.1
-QUICK_SHARE = 0.05
 BARE_MESSAGES = 1_000_000
 
 
@@ -50,11 +49,11 @@ def run(
     measures: dict[str, list[SyslogMeasure]] = {name: [] for name in names}
     with SyslogGateway(servers) as gateway:
         for number in range(rounds):
-            _say(f"round {number + 1} of {rounds}: {BARE}")
+            say(f"round {number + 1} of {rounds}: {BARE}")
             measures[BARE].append(measure_bare(servers, int(BARE_MESSAGES * share)))
             measures[BARE_JSON].append(measure_bare_json(servers, int(BARE_MESSAGES * share)))
             for case in cases:
-                _say(f"round {number + 1} of {rounds}: {case.name}")
+                say(f"round {number + 1} of {rounds}: {case.name}")
                 measures[case.name].append(measure(case, gateway, share))
     return measures
 
@@ -96,7 +95,7 @@ def _load(case: SyslogCase, gateway: SyslogGateway, count: int) -> tuple[Counter
     figures = program("syslog_generator", *arguments)
     added = gateway.wait_until_settled(since, count)
     seconds = time.time() - figures["started_at"]
-    _say(f"  generator: {figures}")
+    say(f"  generator: {figures}")
     may_drop = added["dropped"] if case.listener == "udp" else 0
     if added["received"] != count or added["acked"] + may_drop != count:
         raise RuntimeError(f"{case.name}: {count} sent, {dict(added)}: {figures}")
@@ -105,31 +104,16 @@ def _load(case: SyslogCase, gateway: SyslogGateway, count: int) -> tuple[Counter
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; exit status 1 when a limit is missed in a full run."""
-    from deploy.local import start_cluster  # noqa: PLC0415 - the table can be tested without it
-
-    options = _parser().parse_args(arguments)
-    cases = [case for case in CASES if options.only in case.name]
-    with start_cluster(real=True) as cluster:
-        measures = run(cluster, cases, options.rounds, QUICK_SHARE if options.quick else 1.0)
-        broker = cluster.description
-    rows = table(cases, measures)
-    print(as_text(rows))
-    if options.record:
-        print(f"written: {record(rows, options.rounds, broker).relative_to(ROOT)}")
-    return verdict(missed(cases, measures), quick=options.quick)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="loadtest.syslog_benchmark", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="few messages: to see that it works")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--record", action="store_true", help="write loadtest/results/")
-    return parser
+    return benchmark_command.main(
+        arguments,
+        name="loadtest.syslog_benchmark",
+        description=__doc__,
+        cases=CASES,
+        run=run,
+        table=table,
+        missed=missed,
+        record=record,
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -48,3 +48,15 @@ FROZEN = Fault(lambda node: node.pause(), lambda node: node.resume(), leaves_unk
 def fault(request: pytest.FixtureRequest) -> Fault:
     """Each way in turn."""
     return request.param
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Writes a line to the terminal, also where all goes well."""
+    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
+
+    def write(line: str) -> None:
+        reporter.ensure_newline()
+        reporter.write_line(line)
+
+    return write

@@ -20,7 +20,6 @@ from loadtest.campaign_services import alive
 from loadtest.forward_load import Sealed, Sealer, numbered_events, sealed_events
 from loadtest.frozen import ALLOWANCE_BYTES, MB, Memory
 from loadtest.gateway import wait_until
-from tests.faults import test_syslog_outage
 from tests.forward_ledger import FLOW_SECONDS, ROUTE, SETTLE_SECONDS, Highway, came_from
 
 if TYPE_CHECKING:
@@ -58,9 +57,6 @@ POISON = (
     (b'{"specversion":"1.0","id":"1","source":"/s"}', b"not_cloudevents"),
     (b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":"\xff"}', b"invalid_json"),
 )
-
-
-say = test_syslog_outage.say
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -107,18 +107,6 @@ def messages() -> Iterator[bytes]:
     head = b"<134>1 2026-11-23T12:00:00Z shop.example.com billing 77 - - "
     for n in count():
         yield head + b"run=%b n=%d" % (run.encode(), n)
-
-
-@pytest.fixture
-def say(request: pytest.FixtureRequest) -> Say:
-    """Writes a line to the terminal, also where all goes well."""
-    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
-
-    def write(line: str) -> None:
-        reporter.ensure_newline()
-        reporter.write_line(line)
-
-    return write
 
 
 def feeding(client: Rsyslogd) -> Feed:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingest.schema import Schema
 from ingest.settings import LimitSettings
-from ingest.sources import Source, pointer_tokens
+from ingest.sources import Source, pointer, pointer_tokens
 from ingest_http import description as description_module
 from ingest_http.auth import QUOTAS
 from ingest_http.decode import SUPPORTED
@@ -25,7 +25,6 @@ from ingest_http.description import (
     curl,
     description,
     example,
-    pointer,
 )
 from ingest_http.negotiation import MEDIA_TYPES
 
