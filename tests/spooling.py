@@ -68,9 +68,26 @@ def wait_until_used(gateway: Gateway, *topics: str) -> None:
 
 
 def wait_until_drained(gateway: Gateway, seconds: float = DRAIN_SECONDS) -> None:
-    """Wait until nothing is in the spool, and the books add up."""
-    wait_until(lambda: not waiting(gateway), seconds, f"left in the spool: {waiting(gateway)}")
+    """Wait until nothing is in the spool, and the books add up.
+
+    Counters are of now, while ``/status`` may be from before the last events were spooled.
+    """
+    wait_until(
+        lambda: has_left(gateway) >= spooled(gateway) and not waiting(gateway),
+        seconds,
+        f"left in the spool: {waiting(gateway)}",
+    )
     gateway.wait_until_at_rest()
+
+
+def spooled(gateway: Gateway) -> int:
+    """The events that were given to the spool, in this life of the service."""
+    return sum(account["spooled"] for account in gateway.accounts().values())
+
+
+def has_left(gateway: Gateway) -> int:
+    """The events and dead letters that have left the spool, in this life of the service."""
+    return _labelled(gateway, "ingest_spool_replayed_total", "outcome").total()
 
 
 def gauges(gateway: Gateway) -> dict[str, float]:
