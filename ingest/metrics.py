@@ -228,7 +228,7 @@ def share_counters(directory: Path, slot: int | str) -> None:
         ) -> None:
             del multiprocess_mode  # of gauges only
             if typ not in files:
-                files[typ] = MmapedDict(str(directory / f"{typ}_{slot}.db"))
+                files[typ] = _file(directory / f"{typ}_{slot}.db")
             file = files[typ]
             key = mmap_key(metric_name, name, labelnames, labelvalues, help_text)
             self._value: float = file.read_value(key)[0]
@@ -255,6 +255,18 @@ def share_counters(directory: Path, slot: int | str) -> None:
             return self._value
 
     values.ValueClass = SlotValue
+
+
+def _file(path: Path) -> MmapedDict:
+    """The counts at ``path``, those of a predecessor too.
+
+    A new file is made under a name that readers do not look for: they cannot read an empty one.
+    """
+    if not path.exists():
+        new = path.with_name(f"{path.name}.new")
+        MmapedDict(str(new)).close()
+        new.rename(path)
+    return MmapedDict(str(path))
 
 
 def shared_registry(directory: Path) -> CollectorRegistry:

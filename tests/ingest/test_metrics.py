@@ -162,6 +162,27 @@ def test_a_reader_never_sees_a_count_fall(tmp_path: Path) -> None:
     assert sum(now < before for before, now in pairwise(seen)) == 0
 
 
+def test_the_parent_may_read_while_a_worker_makes_its_files(tmp_path: Path) -> None:
+    """Before every line of a new worker's first count, and of one that makes its file grow."""
+    code = """
+    received(1)
+    looks = []
+    def look(frame, event, argument):
+        found = metrics.shared_registry(Path(sys.argv[1])).collect()
+        looks.append([each.value for metric in found for each in metric.samples])
+        return look
+    metrics.share_counters(Path(sys.argv[1]), "new")
+    sys.settrace(look)
+    metrics.REJECTS.labels("new", "x" * (1 << 17)).inc(2)
+    sys.settrace(None)
+    counts = [sorted(each) for each in looks]
+    steps = [[0, 1], [0, 0, 1], [0, 1, 2]]
+    assert [each for at, each in enumerate(counts) if each not in counts[:at]] == steps, counts
+    """
+    run(tmp_path, code)
+    assert (tmp_path / "counter_new.db").stat().st_size > 1 << 17
+
+
 def test_a_shared_number_can_be_read_and_set(tmp_path: Path) -> None:
     """The rest of what prometheus_client asks of a value works as well."""
     code = """
