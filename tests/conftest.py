@@ -11,10 +11,11 @@ import shutil
 import time
 import uuid
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -72,11 +73,16 @@ AUTHORISING = {
 VERSION = os.environ.get("TEST_KAFKA_VERSION", KAFKA_VERSION)
 """Of the brokers that the tests start; the summary says which one it was."""
 SETTLE_SECONDS = 20.0
+UNREACHED = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
+"""What a call ends with when it comes to no broker."""
 DESCRIPTIONS = pytest.StashKey[dict[str, str]]()
 
 
 class Kafka:
     """A cluster as the tests see it, by a client (librdkafka's) that is not the one under test.
+
+    After an outage of its only broker such a client may never connect again (librdkafka's issue
+    5301): a call that comes to no broker fails, and the next one has new clients.
 
     Every method blocks, for milliseconds unless it says more.
     """
@@ -84,9 +90,26 @@ class Kafka:
     def __init__(self, cluster: Cluster) -> None:
         self.servers = cluster.bootstrap_servers
         self.nodes = cluster.nodes
-        settings = {"bootstrap.servers": self.servers, "log_level": 0}
-        self._admin = AdminClient(settings)
-        self._look = AdminClient({**settings, "socket.timeout.ms": 1000})  # past a frozen broker
+        self._settings = {"bootstrap.servers": self.servers, "log_level": 0}
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient(self._settings)
+
+    @cached_property
+    def _look(self) -> AdminClient:
+        """Gets past a frozen broker."""
+        return AdminClient({**self._settings, "socket.timeout.ms": 1000})
+
+    @contextmanager
+    def _renewing(self) -> Iterator[None]:
+        try:
+            yield
+        except (KafkaException, TimeoutError) as error:
+            if isinstance(error, TimeoutError) or error.args[0].code() in UNREACHED:
+                for client in ("_admin", "_look"):
+                    self.__dict__.pop(client, None)
+            raise
 
     @property
     def node(self) -> Node:
@@ -102,7 +125,7 @@ class Kafka:
     def answers(self) -> bool:
         """Whether a broker answers within a second."""
         try:
-            self._look.list_topics(timeout=1)
+            self._listed(1)
         except KafkaException:
             return False
         return True
@@ -118,34 +141,34 @@ class Kafka:
     def create(self, topic: str, partitions: int = 4, **config: str) -> str:
         """Create a topic with one replica; underscores in names of ``config`` stand for dots."""
         named = {name.replace("_", "."): value for name, value in config.items()}
-        self._done(self._admin.create_topics([NewTopic(topic, partitions, 1, config=named)]))
+        self._finished(self._admin.create_topics([NewTopic(topic, partitions, 1, config=named)]))
         return topic
 
     def delete(self, topic: str) -> None:
         """Delete a topic."""
-        self._done(self._admin.delete_topics([topic]))
+        self._finished(self._admin.delete_topics([topic]))
 
     def grow(self, topic: str, partitions: int) -> None:
         """Have ``partitions`` partitions in a topic that has fewer."""
-        self._done(self._admin.create_partitions([NewPartitions(topic, partitions)]))
+        self._finished(self._admin.create_partitions([NewPartitions(topic, partitions)]))
 
     def configure(self, topic: str, name: str, value: str) -> None:
         """Change one setting of a topic, and see that the broker knows it."""
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource("topic", topic, incremental_configs=[entry])
-        self._done(self._admin.incremental_alter_configs([resource]))
+        self._finished(self._admin.incremental_alter_configs([resource]))
         wanted = ConfigResource("topic", topic)
 
         def is_known() -> bool:
-            (found,) = self._admin.describe_configs([wanted]).values()
-            return bool(found.result(SETTLE_SECONDS)[name].value == value)
+            (found,) = self._finished(self._admin.describe_configs([wanted]))
+            return bool(found[name].value == value)
 
         wait_until(is_known, SETTLE_SECONDS, f"{name} of {topic} is not {value}")
 
     def allow(self, topic: str, *operations: AclOperation) -> None:
         """Let clients do to ``topic`` only that, from now on. Only a test's own broker can."""
         name = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL)
-        self._done(
+        self._finished(
             self._admin.create_acls(
                 [
                     AclBinding(*name, "User:ANONYMOUS", "*", each, AclPermissionType.ALLOW)
@@ -156,7 +179,8 @@ class Kafka:
         everything = (None, None, AclOperation.ANY, AclPermissionType.ANY)
         known: list[AclBinding] = []
         while not set(operations) <= {each.operation for each in known}:
-            known = self._admin.describe_acls(AclBindingFilter(*name, *everything)).result(1)
+            with self._renewing():
+                known = self._admin.describe_acls(AclBindingFilter(*name, *everything)).result(1)
 
     def replicas(self, topic: str) -> dict[int, list[int]]:
         """Partition -> the brokers that have it, its leader first; empty where there is none."""
@@ -176,15 +200,19 @@ class Kafka:
         give_up = time.monotonic() + SETTLE_SECONDS
         while True:
             try:
-                return self._look.list_topics(timeout=2).topics
+                return self._listed(2)
             except KafkaException:
                 if time.monotonic() > give_up:
                     raise
 
+    def _listed(self, seconds: float) -> dict[str, TopicMetadata]:
+        with self._renewing():
+            return self._look.list_topics(timeout=seconds).topics
+
     def settings(self, topic: str) -> dict[str, str]:
         """The configuration of a topic."""
         resource = ConfigResource("topic", topic)
-        (found,) = self._done(self._admin.describe_configs([resource]))
+        (found,) = self._finished(self._admin.describe_configs([resource]))
         return {name: entry.value for name, entry in found.items()}
 
     def read(self, topic: str) -> list[Record]:
@@ -198,6 +226,10 @@ class Kafka:
             return _read_all(consumer, partitions)
         finally:
             consumer.close()
+
+    def _finished(self, futures: dict[Any, Any]) -> list[Any]:
+        with self._renewing():
+            return self._done(futures)
 
     @staticmethod
     def _done(futures: dict[Any, Any]) -> list[Any]:
