@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,9 @@ FAILED = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status of the contract."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _one_only(parser, options)
     return command.run(options, ForwardConfig, _work(options), summary=_summary)
 
 
@@ -71,6 +74,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _one_only(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a usage error where one thing would be done, and another left out unsaid."""
+    asked = {
+        "--check": options.check,
+        "--print-config": options.print_config,
+        "--dry-run": options.dry_run is not None,
+        options.command: options.command is not None,
+    }
+    given = [name for name, is_given in asked.items() if is_given]
+    if len(given) > 1 and given != ["--check", "--print-config"]:  # what is printed is fine
+        parser.error(f"{given[0]} and {given[-1]} exclude each other")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError("expected a number of records, at least 1")
@@ -81,12 +97,12 @@ def _header(text: str) -> tuple[str, bytes]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError("expected NAME=VALUE")
-    return name, value.encode()
+    return name, os.fsencode(value)
 
 
 def _explain(config: ForwardConfig, options: argparse.Namespace) -> int:
     value = sys.stdin.buffer.read().rstrip(b"\r\n")
-    key = None if options.key is None else options.key.encode()
+    key = None if options.key is None else os.fsencode(options.key)
     table = config.table()
     event = Event(options.topic, key, value, options.header, table.reading)
     for line in explained(table, event):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ingest_forward.document import find, text_of
+from ingest_forward.document import ENCODER, find, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ingest_forward.problems import Problems
 
     Test = Callable[[Event], bool]
+    Sees = Callable[[Event], bytes | None]
     Compare = Callable[[bytes], bool]
 
 GROUPS = ("all", "any", "not")
@@ -39,12 +40,15 @@ class Condition(NamedTuple):
         text: itself in words, without the values that it compares with.
         reads_value: it looks into the record value.
         parts: the conditions that it is made of.
+        sees: the JSON text of what it compares in an event, for people; what that returns is None
+            where nothing is there. None: it is made of others.
     """
 
     test: Test
     text: str
     reads_value: bool
     parts: tuple[Condition, ...] = ()
+    sees: Sees | None = None
 
 
 def compile_condition(value: Any, path: KeyPath, problems: Problems) -> Condition | None:
@@ -115,7 +119,7 @@ def _subject(
         return _header(text, table, path, problems)
     if text is None:
         return None
-    return Condition(_TESTS[head](text), head, head in {"source", "type"})
+    return Condition(_TESTS[head](text), head, head in {"source", "type"}, sees=_SEES[head])
 
 
 def _of_source(value: str) -> Test:
@@ -142,6 +146,16 @@ _TESTS: dict[str, Callable[[str], Test]] = {
     "key": _of_key,
     "topic": _of_topic,
 }
+_SEES: dict[str, Sees] = {
+    "source": lambda event: ENCODER.encode(event.envelope.source),
+    "type": lambda event: ENCODER.encode(event.envelope.type),
+    "key": lambda event: _shown(event.key),
+    "topic": lambda event: ENCODER.encode(event.topic),
+}
+
+
+def _shown(value: bytes | None) -> bytes | None:
+    return None if value is None else ENCODER.encode(value.decode(errors="replace"))
 
 
 def _header(
@@ -160,7 +174,12 @@ def _header(
     if name is None:
         return None
     value = wanted.encode()
-    return Condition(lambda event: event.header(name) == value, f"header {name}", reads_value=False)
+    return Condition(
+        lambda event: event.header(name) == value,
+        f"header {name}",
+        reads_value=False,
+        sees=lambda event: _shown(event.header(name)),
+    )
 
 
 def _field(table: dict[str, Any], path: KeyPath, problems: Problems) -> Condition | None:
@@ -178,8 +197,19 @@ def _field(table: dict[str, Any], path: KeyPath, problems: Problems) -> Conditio
         return None
     text = f"{table['field']} {operator}"
     if operator == "exists":
-        return Condition(_exists(tokens, wanted=table[operator]), text, reads_value=True)
-    return Condition(_compared(tokens, compare), text, reads_value=True)
+        test = _exists(tokens, wanted=table[operator])
+        text += "" if table[operator] else " = false"
+    else:
+        test = _compared(tokens, compare)
+    return Condition(test, text, reads_value=True, sees=_found(tokens))
+
+
+def _found(tokens: Tokens) -> Sees:
+    def sees(event: Event) -> bytes | None:
+        node = find(event.data, tokens)
+        return None if node is None else text_of(node)
+
+    return sees
 
 
 def _exists(tokens: Tokens, *, wanted: bool) -> Test:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ingest.errors import Rejected
 from ingest_forward.document import BAD_JSON, text_of
 from ingest_forward.step import Work
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from ingest_forward.table import Table
 
 INDENT = "  "
+LONGEST = 80
+"""So many characters of a value that a condition has looked at are shown."""
 
 
 def explained(table: Table, event: Event) -> Iterator[str]:
@@ -59,10 +63,20 @@ def _rejected(route: Route, error: Rejected) -> Iterator[str]:
 
 
 def _condition(condition: Condition, event: Event, depth: int) -> Iterator[str]:
-    holds = (event.value is not None or not condition.reads_value) and condition.test(event)
-    yield f"{INDENT * depth}{condition.text}: {'yes' if holds else 'no'}"
+    there = event.value is not None or not condition.reads_value
+    holds = there and condition.test(event)
+    seen = "" if condition.sees is None else _seen(condition.sees(event) if there else None)
+    yield f"{INDENT * depth}{condition.text}: {'yes' if holds else 'no'}{seen}"
     for part in condition.parts:
         yield from _condition(part, event, depth + 1)
+
+
+def _seen(text: bytes | None) -> str:
+    """What a condition has looked at: it may have been sent over several lines."""
+    if text is None:
+        return ", nothing is there"
+    value = msgspec.json.format(text, indent=-1).decode()
+    return f", it is {value[:LONGEST]}{'...' if len(value) > LONGEST else ''}"
 
 
 def _made(route: Route, event: Event) -> Iterator[str]:

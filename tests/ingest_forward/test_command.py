@@ -82,6 +82,7 @@ to = "ingest.rejected"
 in = '''{"specversion":"1.0","id":"7","source":"s","type":"t","data":{"a":1}}'''
 out = '''{"a":2}'''
 """
+EXPLAIN = ("explain", "--topic", "orders")
 ORDER = sealed(b'{"customer":"c1","total":5.0,"card":"4111"}').decode()
 
 
@@ -191,8 +192,8 @@ def test_explain_shows_what_each_step_makes_of_a_record(run: Run) -> None:
     assert done.stdout.splitlines() == [
         "route orders-to-warehouse: takes it",
         "  all: yes",
-        "    type: yes",
-        "    /total above: yes",
+        '    type: yes, it is "order.created"',
+        "    /total above: yes, it is 5.0",
         '  lift: {"customer":"c1","total":5.0,"card":"4111","event_id":"7"}',
         '  drop: {"customer":"c1","total":5.0,"event_id":"7"}',
         '  cast: {"customer":"c1","total":5,"event_id":"7"}',
@@ -212,9 +213,74 @@ def test_explain_says_why_a_route_does_not_take_a_record(run: Run) -> None:
     assert done.stdout.splitlines() == [
         "route orders-to-warehouse: does not take it",
         "  all: no",
-        "    type: yes",
-        "    /total above: no",
+        '    type: yes, it is "order.created"',
+        "    /total above: no, it is 0",
     ]
+
+
+CONDITIONS = """
+[kafka]
+bootstrap_servers = "127.0.0.1:1"
+[[forward.routes]]
+name = "all-kinds"
+from = ["orders"]
+to = "out"
+where.any = [
+  { source = "shop" }, { type = "t" }, { key = "k" }, { topic = "t" },
+  { header = "h", equals = "v" }, { header = "none", equals = "v" },
+  { field = "/list", equals = 1 }, { field = "/list/1/a~1b", prefix = "y" },
+  { field = "/short", in = ["x"] }, { field = "/long", in = ["x"] },
+  { field = "/none", below = 1 }, { field = "/none", exists = true },
+  { field = "/list", exists = false },
+  { not = { field = "/list/1", exists = true } },
+]
+"""
+
+
+def test_explain_shows_what_each_condition_has_looked_at(run: Run, tmp_path: Path) -> None:
+    """On one line, as JSON, and no more of it than one can read; or that nothing is there."""
+    (tmp_path / "kinds.toml").write_text(CONDITIONS)
+    value = '{\n "list": [1.50, {"a/b": "x  y"}], "short": "%s", "long": "%s" }'
+    event = sealed((value % ("s" * 78, "l" * 79)).encode()).decode()
+    given = ("--topic", "orders", "--key", "gr\u00fcn", "--header", 'h="')
+    done = run("explain", *given, "--config", "kinds.toml", stdin=event)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "route all-kinds: does not take it",
+        "  any: no",
+        '    source: no, it is "/sources/web"',
+        '    type: no, it is "order.created"',
+        '    key: no, it is "gr\u00fcn"',
+        '    topic: no, it is "orders"',
+        '    header h: no, it is "\\""',
+        "    header none: no, nothing is there",
+        '    /list equals: no, it is [1.50,{"a/b":"x  y"}]',
+        '    /list/1/a~1b prefix: no, it is "x  y"',
+        f'    /short in: no, it is "{"s" * 78}"',
+        f'    /long in: no, it is "{"l" * 79}...',
+        "    /none below: no, nothing is there",
+        "    /none exists: no, nothing is there",
+        '    /list exists = false: no, it is [1.50,{"a/b":"x  y"}]',
+        "    not: no",
+        '      /list/1 exists: yes, it is {"a/b":"x  y"}',
+    ]
+
+
+def test_explain_takes_keys_and_headers_of_any_bytes(run: Run, tmp_path: Path) -> None:
+    """As the shell hands them over; what is no UTF-8 is shown as such."""
+    (tmp_path / "kinds.toml").write_text(CONDITIONS)
+    given = (
+        "--topic",
+        "orders",
+        "--key",
+        os.fsdecode(b"k\xff"),
+        "--header",
+        os.fsdecode(b"h=\xff"),
+    )
+    done = run("explain", *given, "--config", "kinds.toml", stdin=sealed(b"{}").decode())
+    assert done.returncode == 0
+    assert '    key: no, it is "k\N{REPLACEMENT CHARACTER}"' in done.stdout.splitlines()
+    assert '    header h: no, it is "\N{REPLACEMENT CHARACTER}"' in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -261,14 +327,13 @@ def test_explain_says_when_nobody_reads_a_topic(run: Run) -> None:
 def test_the_file_may_be_named_before_or_behind_a_command(run: Run, tmp_path: Path) -> None:
     """With the same result; a file that is bad is told as ever."""
     (tmp_path / "ingest.toml").rename(tmp_path / "other.toml")
-    explain = ("explain", "--topic", "orders")
-    before = run("--config", "other.toml", *explain, stdin=ORDER)
-    behind = run(*explain, "--config", "other.toml", stdin=ORDER)
+    before = run("--config", "other.toml", *EXPLAIN, stdin=ORDER)
+    behind = run(*EXPLAIN, "--config", "other.toml", stdin=ORDER)
     assert (before.returncode, before.stdout) == (0, behind.stdout)
     assert before.stdout.startswith("route orders-to-warehouse: takes it\n")
-    assert run(*explain, stdin=ORDER).returncode == 2
+    assert run(*EXPLAIN, stdin=ORDER).returncode == 2
     (tmp_path / "other.toml").write_text(BAD)
-    assert run(*explain, "--config", "other.toml", stdin=ORDER).returncode == 2
+    assert run(*EXPLAIN, "--config", "other.toml", stdin=ORDER).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -281,6 +346,15 @@ def test_the_file_may_be_named_before_or_behind_a_command(run: Run, tmp_path: Pa
         (["--dry-run"], "--dry-run"),
         (["--dry-run", "0"], "expected a number of records, at least 1"),
         (["--dry-run", "many"], "expected a number of records, at least 1"),
+        (["--check", *EXPLAIN], "--check and explain exclude each other"),
+        (["--print-config", *EXPLAIN], "--print-config and explain exclude each other"),
+        (["--dry-run", "1", *EXPLAIN], "--dry-run and explain exclude each other"),
+        (["--check", "schema", "archive"], "--check and schema exclude each other"),
+        (["--print-config", "schema", "archive"], "--print-config and schema exclude each other"),
+        (["--dry-run", "1", "schema", "archive"], "--dry-run and schema exclude each other"),
+        (["--check", "--dry-run", "1"], "--check and --dry-run exclude each other"),
+        (["--print-config", "--dry-run", "1"], "--print-config and --dry-run exclude each other"),
+        (["--check", "--print-config", *EXPLAIN], "--check and explain exclude each other"),
         (["nonsense"], "explain"),
         (["--nonsense"], "--nonsense"),
     ],
