@@ -181,6 +181,15 @@ class Highway:
         places = found.result(SETTLE_SECONDS).topic_partitions
         return {p.partition: p.offset for p in places if p.topic == self.source and p.offset >= 0}
 
+    def commits(self) -> None:
+        """Wait until the group commits something."""
+        before = self.committed()
+        wait_until(lambda: self.committed() != before, SETTLE_SECONDS, "nothing is committed")
+
+    def uncommitted(self) -> int:
+        """How many records of the source the group has not committed."""
+        return sum(self.ends(self.source).values()) - sum(self.committed().values())
+
     def written(self) -> int:
         """How many records are in the target."""
         return sum(self.ends(self.target).values())
