@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ingest import metrics
 from ingest.receipt import Status
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ingest_forward.shape import Shaped
 
 
+LEAST_LETTER_BYTES = 2048
+"""A dead letter that is refused is not made smaller than that."""
+
+
 class Parcel:
     """A batch on its way through all routes.
 
@@ -28,20 +32,39 @@ class Parcel:
         batch: the records.
         progress: of their partition.
         lease: on the memory that they occupy.
+        among: all that are under way, while it is one of them.
 
     Attributes:
+        receipts: of what was made of it.
         stopped: at some record that a route must not go past: the batch is never done.
     """
 
-    __slots__ = ("_chunk", "_lease", "_open", "batch", "progress", "stopped")
+    __slots__ = (
+        "_among",
+        "_chunk",
+        "_lease",
+        "_open",
+        "batch",
+        "progress",
+        "receipts",
+        "stopped",
+    )
 
-    def __init__(self, batch: Batch, progress: Progress, lease: Lease) -> None:
+    def __init__(self, batch: Batch, progress: Progress, lease: Lease, among: set[Parcel]) -> None:
         self.batch = batch
         self.progress = progress
         self.stopped = False
         self._chunk: Chunk = progress.begin(batch.offsets[-1] + 1)
         self._lease = lease
         self._open = 1
+        self._among = among
+        self.receipts: list[Receipt] = []
+        among.add(self)
+
+    def withdraw(self) -> None:
+        """Have nothing of it written that is not on its way to Kafka yet: it is read again."""
+        for receipt in tuple(self.receipts):
+            receipt.expire()
 
     def hold(self) -> None:
         """Something of it is on its way."""
@@ -52,6 +75,7 @@ class Parcel:
         self._open -= 1
         if self._open:
             return
+        self._among.discard(self)
         self._lease.release()
         if not self.stopped:
             self.progress.finish(self._chunk)
@@ -65,6 +89,7 @@ class Delivery:
         letters: writes what can never be forwarded; None: nobody does.
         stop: called with a parcel, the position in its batch, the route and a code where reading
             must not go past a record.
+        back: called with a parcel of which something came back unwritten: it must be read again.
     """
 
     def __init__(
@@ -72,10 +97,12 @@ class Delivery:
         producer: Producer,
         letters: Letters | None,
         stop: Callable[[Parcel, int, str, str], None],
+        back: Callable[[Parcel], None],
     ) -> None:
         self._producer = producer
         self._letters = letters
         self._stop = stop
+        self._back = back
 
     def send(self, parcel: Parcel, shaped: Shaped) -> None:
         """Write what a route made of a batch, and its rejects."""
@@ -106,6 +133,7 @@ class Delivery:
             timestamp_ms=0,
             on_settled=settled,
         )
+        parcel.receipts.append(receipt)
         settled.then(lambda: self._arrived(parcel, shaped, receipt))
 
     def _arrived(self, parcel: Parcel, shaped: Shaped, receipt: Receipt) -> None:
@@ -116,11 +144,16 @@ class Delivery:
             elif run.status is Status.REFUSED:
                 refused += [Reject(shaped.positions[at], run.code) for at in run.indices]
             else:
-                parcel.stopped = True  # we end: whoever goes on reads it again
+                self._unwritten(parcel)
         _count(shaped.route.name, "acked", acked)
         if refused:
             self._reject(parcel, shaped.route, refused)
         parcel.let_go()
+
+    def _unwritten(self, parcel: Parcel) -> None:
+        """Part of it is not in Kafka, or nobody knows: whoever goes on reads it again."""
+        parcel.stopped = True
+        self._back(parcel)
 
     def _reject(self, parcel: Parcel, route: Route, rejects: Sequence[Reject]) -> None:
         """Write dead letters, or have reading stop."""
@@ -129,25 +162,52 @@ class Delivery:
             parcel.stopped = True
             self._stop(parcel, first.position, route.name, first.code)
             return
+        self._bury(_Burial(parcel, route, rejects, self._letters, self._letters.limit))
+
+    def _bury(self, burial: _Burial) -> None:
+        """Write dead letters."""
+        parcel, route, rejects, letters, limit = burial
         parcel.hold()
         settled = _Settled()
-        receipt = self._letters.submit(parcel.batch, route.name, rejects, settled)
-        settled.then(lambda: self._buried(parcel, route, rejects, receipt))
+        receipt = letters.submit(parcel.batch, route.name, rejects, limit, settled)
+        parcel.receipts.append(receipt)
+        settled.then(lambda: self._buried(burial, receipt))
 
-    def _buried(
-        self, parcel: Parcel, route: Route, rejects: Sequence[Reject], receipt: Receipt
-    ) -> None:
+    def _buried(self, burial: _Burial, receipt: Receipt) -> None:
+        parcel, name = burial.parcel, burial.route.name
         for run in receipt.runs:
+            rejects = [burial.rejects[at] for at in run.indices]
             if run.status is Status.ACKED:
-                _count(route.name, "rejected", len(run.indices))
-                for at in run.indices:
-                    metrics.FORWARD_REJECTS.labels(route.name, rejects[at].code).inc()
-                continue
-            parcel.stopped = True
-            if run.status is Status.REFUSED:
-                first = min(rejects[at] for at in run.indices)
-                self._stop(parcel, first.position, route.name, "dead_letter_refused")
+                _count(name, "rejected", len(rejects))
+                for reject in rejects:
+                    metrics.FORWARD_REJECTS.labels(name, reject.code).inc()
+            elif run.status is not Status.REFUSED:
+                self._unwritten(parcel)
+            elif run.code == "event_too_large" and burial.limit > LEAST_LETTER_BYTES:
+                # What is known of the topic's limit may be old, or nothing at all.
+                self._bury(burial._replace(rejects=rejects, limit=burial.limit // 2))
+            else:
+                parcel.stopped = True
+                self._stop(parcel, min(rejects).position, name, "dead_letter_refused")
         parcel.let_go()
+
+
+class _Burial(NamedTuple):
+    """Dead letters on their way.
+
+    Attributes:
+        parcel: what the records are part of.
+        route: which cannot forward them.
+        rejects: which ones they are, and why.
+        letters: where to write them.
+        limit: the bytes of each, at most.
+    """
+
+    parcel: Parcel
+    route: Route
+    rejects: Sequence[Reject]
+    letters: Letters
+    limit: int
 
 
 class _Settled:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 from structlog import get_logger
 
 from ingest import metrics
-from ingest.inflight import Budget, Holder
+from ingest.inflight import Budget
 from ingest_forward.batch import Batch
 from ingest_forward.delivery import Delivery, Parcel
 from ingest_forward.progress import Progress
 from ingest_forward.reader import ASK_SECONDS, HANDOVER_SECONDS, Partition, Reader, Start
+from ingest_forward.reading import Reading, Stop
 from ingest_forward.shape import Reject, Shaped, shape
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ POLL_RECORDS = 1000
 POLL_SHARE = 16
 """A poll brings about one part in so many of what may be in flight, at most."""
 STEP_RECORDS = 500
-"""So many records are shaped at a time: the event loop must not be held for long."""
+"""So many records are shaped at a time, at most: the event loop must not be held for long."""
+STEP_BYTES = 4 << 20
+"""And about so many bytes of them, and of what is made of them."""
 COMMIT_SECONDS = 1.0
 TOPICS_SECONDS = 10.0
 """How often we look which topics there are."""
@@ -41,7 +43,8 @@ LAG_SECONDS = 5.0
 TROUBLE_SECONDS = 60.0
 """How often an error of the reader is told that goes on."""
 RETRY_SECONDS = 2.0
-"""How long to wait before a reader that failed is replaced."""
+"""How long to wait before a reader that failed is replaced, and before records are read again that
+could not be written."""
 UNANSWERED = 3
 """So many questions of the reader may stay without an answer while the producer has its own."""
 QUEUE_SHARE = 4
@@ -52,41 +55,6 @@ QUEUE_BYTES = 16 << 20
 
 class ReaderSilent(Exception):  # noqa: N818 - read as a sentence
     """Kafka is there, but the reader does not find it any more."""
-
-
-class Stop(NamedTuple):
-    """Why a partition is not read on.
-
-    Attributes:
-        route: which route must not go past a record.
-        offset: of the record.
-        code: why it cannot be forwarded.
-    """
-
-    route: str
-    offset: int
-    code: str
-
-
-class Reading:
-    """One partition that is read.
-
-    Attributes:
-        progress: how far it has been forwarded.
-        holder: of the memory that its records occupy.
-        paused: no records of it are asked for, for now.
-        stop: why it is not read on; None: it is.
-        lag: how many records the group has yet to forward.
-        next: the offset behind the last record that was read; None: nothing was yet.
-    """
-
-    def __init__(self, progress: Progress, holder: Holder) -> None:
-        self.progress = progress
-        self.holder = holder
-        self.paused = False
-        self.stop: Stop | None = None
-        self.lag = 0
-        self.next = progress.done
 
 
 class Forwarder:
@@ -113,33 +81,38 @@ class Forwarder:
         self.trouble = ""
         self._config = config
         self._producer = producer
-        self._delivery = Delivery(producer, letters, self._stop)
+        self._delivery = Delivery(producer, letters, self._stop, self._back)
         self._loop = asyncio.get_running_loop()
         self._readings: dict[Partition, Reading] = {}
         self._subscribed: set[str] = set()
         self._due: dict[str, float] = {}
         self._record_bytes = float(config.limits.event_bytes)  # until more is known
-        self._handover_seconds = HANDOVER_SECONDS
         self._unanswered = 0
         self._ending = False
+        self._end_at = float("inf")
         self._resumes = False
 
     # What the front asks for.
 
     def use(self, table: Table) -> None:
-        """Go on with other routes; partitions that had stopped are tried again with them."""
+        """Go on with other routes; partitions that are not read on are tried again with them."""
         self.table = table
         self._due.pop("topics", None)
         self._resumes = True
 
-    def end(self) -> None:
-        """Read nothing any more."""
+    def end(self, deadline: float) -> None:
+        """Read nothing any more; who runs us ends once what is on its way has arrived.
+
+        Args:
+            deadline: nothing is waited for any more then, on the loop's clock.
+        """
         self._ending = True
+        self._end_at = deadline
 
     @property
     def pending(self) -> bool:
         """Whether something that was read is not where it belongs yet."""
-        return any(each.progress.open and each.stop is None for each in self._readings.values())
+        return any(each.pending for each in self._readings.values())
 
     @property
     def stops(self) -> dict[Partition, Stop]:
@@ -179,7 +152,7 @@ class Forwarder:
                 await self._take(reader, await reader.poll(self._count()))
             await self._settle()
         except Exception:
-            self._readings.clear()  # what is in flight is read again: nobody waits for it
+            self._abandon(tuple(self._readings))
             await reader.close(ASK_SECONDS)
             raise
         except asyncio.CancelledError:
@@ -188,11 +161,9 @@ class Forwarder:
         await reader.close()
 
     async def _settle(self) -> None:
-        """Wait until what is on its way has arrived; who cannot wait cancels us."""
-        with suppress(asyncio.CancelledError):
-            while self.pending:
-                await asyncio.sleep(0.01)
-        self._handover_seconds = 0.0
+        """Wait until what is on its way has arrived, as long as there is time."""
+        while self.pending and self._loop.time() < self._end_at:
+            await asyncio.sleep(0.01)
 
     def _count(self) -> int:
         """How many records to ask for."""
@@ -205,12 +176,19 @@ class Forwarder:
         """Have the records of one poll forwarded."""
         for (topic, number), records in _by_partition(self._good(messages)):
             await self._look_for_expired(reader, (topic, number), records[0].offset())
-            for first in range(0, len(records), STEP_RECORDS):
+            first = 0
+            while first < len(records):
                 reading = self._readings.get((topic, number))
-                if reading is None or reading.stop is not None:
+                if reading is None or reading.halted:
                     break  # they are read again, by whoever goes on
-                self._forward(reading, Batch(topic, number, records[first : first + STEP_RECORDS]))
+                last = first + self._step()
+                self._forward(reading, Batch(topic, number, records[first:last]))
+                first = last
                 await asyncio.sleep(0)
+
+    def _step(self) -> int:
+        """How many records to shape at a time."""
+        return max(1, min(STEP_RECORDS, int(STEP_BYTES / self._record_bytes)))
 
     async def _look_for_expired(self, reader: Reader, at: Partition, offset: int) -> None:
         """Count what is not there any more between what was read before and ``offset``."""
@@ -244,7 +222,7 @@ class Forwarder:
         self._record_bytes = max(size / len(batch), self._record_bytes / 2)
         reading.next = batch.offsets[-1] + 1
         lease = self.budget.book(size, reading.holder)
-        parcel = Parcel(batch, reading.progress, lease)
+        parcel = Parcel(batch, reading.progress, lease, reading.parcels)
         try:
             for each in shaped:
                 self._delivery.send(parcel, each)
@@ -257,10 +235,23 @@ class Forwarder:
     def _stop(self, parcel: Parcel, position: int, route: str, code: str) -> None:
         """A route must not go past a record that Kafka refused."""
         batch = parcel.batch
+        if self._reading_of(parcel) is not None:
+            self._halt(batch, position, route, code)
+
+    def _back(self, parcel: Parcel) -> None:
+        """Something of a batch came back unwritten: read it again, in a while."""
+        reading = self._reading_of(parcel)
+        if reading is None or reading.again_at is not None or self._ending:
+            return
+        reading.again_at = self._loop.time() + RETRY_SECONDS
+        batch = parcel.batch
+        log.warning("read_again", topic=batch.topic, partition=batch.partition)
+
+    def _reading_of(self, parcel: Parcel) -> Reading | None:
+        """The partition that it is part of; None where it is read again anyhow."""
+        batch = parcel.batch
         reading = self._readings.get((batch.topic, batch.partition))
-        if reading is None or reading.progress is not parcel.progress:
-            return  # it is read again anyhow
-        self._halt(batch, position, route, code)
+        return reading if reading is not None and reading.progress is parcel.progress else None
 
     def _halt(self, batch: Batch, position: int, route: str, code: str) -> None:
         """Do not read the partition of ``batch`` past one of its records."""
@@ -285,9 +276,8 @@ class Forwarder:
     async def _look_after(self, reader: Reader) -> None:
         if self._producer.connected is not False and self._is_due("topics", TOPICS_SECONDS):
             await self._follow_topics(reader)
-        if self._resumes:
-            self._resumes = False
-            await self._resume(reader)
+        self._producer.withdraw_unfollowed()  # no route writes there: what it was is read again
+        await self._resume(reader)
         await self._balance(reader)
         if self._is_due("commit", COMMIT_SECONDS):
             await reader.commit(self._to_commit())
@@ -311,6 +301,17 @@ class Forwarder:
             await reader.subscribe(wanted)
             log.info("subscribed", topics=sorted(wanted))
             self._subscribed = wanted
+        await self._begin_anew(reader)
+
+    async def _begin_anew(self, reader: Reader) -> None:
+        """Read from the beginning what is another topic now than when it was last looked at."""
+        for at in await reader.recreated():
+            if at not in self._readings:
+                continue
+            topic, partition = at
+            log.warning("topic_recreated", topic=topic, partition=partition)
+            self._readings[at].begin_anew()
+            await reader.go_back(at, 0)
 
     def _require_hope(self) -> None:
         """The reader got no answer: where the producer does, time and again, it never will.
@@ -330,7 +331,7 @@ class Forwarder:
         """Ask for no records of partitions that have their share of the memory in flight."""
         pause, resume = [], []
         for at, reading in self._readings.items():
-            full = reading.stop is not None or self._is_full(reading)
+            full = reading.halted or self._is_full(reading)
             if full and not reading.paused:
                 pause.append(at)
             elif reading.paused and not full:
@@ -351,16 +352,12 @@ class Forwarder:
         return 2 * held > budget.limit_bytes - budget.used_bytes
 
     async def _resume(self, reader: Reader) -> None:
-        """Try again, with the routes of now, what partitions stopped at."""
+        """Go back to what is done where it is time, and wherever there are other routes now."""
+        now, anyhow = self._loop.time(), self._resumes
+        self._resumes = False
         for at, reading in tuple(self._readings.items()):
-            if reading.stop is None:
-                continue
-            before = reading.progress
-            reading.progress = Progress(before.done)
-            reading.progress.committed = before.committed
-            reading.next = reading.stop.offset if before.done is None else before.done
-            reading.stop = None
-            await reader.go_back(at, reading.progress.done)
+            if reading.is_due(now) or (anyhow and reading.halted):
+                await reader.go_back(at, reading.go_back())
 
     def _to_commit(self) -> dict[Partition, int]:
         found = {at: each.progress.to_commit for at, each in self._readings.items()}
@@ -394,22 +391,25 @@ class Forwarder:
     async def hand_over(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """See `Member`."""
         mine = {at: self._readings[at] for at in partitions if at in self._readings}
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._handover_seconds):
-                while any(each.progress.open and each.stop is None for each in mine.values()):
-                    await asyncio.sleep(0.01)
+        until = min(self._end_at, self._loop.time() + HANDOVER_SECONDS)
+        while any(each.pending for each in mine.values()) and self._loop.time() < until:
+            await asyncio.sleep(0.01)
         offsets = {at: each.progress.to_commit for at, each in mine.items()}
-        for at in mine:
-            del self._readings[at]
+        self._abandon(partitions)
         if mine:
             log.info("handed_over", partitions=_readable(mine))
         return {at: offset for at, offset in offsets.items() if offset is not None}
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """See `Member`."""
-        for at in partitions:
-            self._readings.pop(at, None)
+        self._abandon(partitions)
         log.warning("partitions_lost", partitions=_readable(partitions))
+
+    def _abandon(self, partitions: Sequence[Partition]) -> None:
+        """Read these no more, nor write what was read of them: that is another member's now."""
+        for at in partitions:
+            if (reading := self._readings.pop(at, None)) is not None:
+                reading.abandon()
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         """See `Member`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ingest.cancelling import cancel
@@ -84,12 +83,9 @@ class ForwardFront:
         Returns:
             0: what did not arrive is still where it was read.
         """
-        self._forwarder.end()
-        left = max(0.0, deadline - self._loop.time() - CLOSE_SECONDS)
+        self._forwarder.end(deadline - CLOSE_SECONDS)
         if self._task is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await asyncio.shield(self._task)
+            await asyncio.wait([self._task], timeout=max(0.0, deadline - self._loop.time()))
             await cancel([self._task])
         await self._producer.stop(min(1.0, max(0.0, deadline - self._loop.time())))
         return 0

@@ -44,14 +44,30 @@ class Letters:
         self.topic = topic
         self._producer = producer
 
+    @property
+    def limit(self) -> int:
+        """The bytes that a dead letter may have, as far as is known."""
+        return self._producer.value_limit(self.topic)
+
     def submit(
-        self, batch: Batch, route: str, rejects: Sequence[Reject], on_settled: Callable[[], None]
+        self,
+        batch: Batch,
+        route: str,
+        rejects: Sequence[Reject],
+        limit: int,
+        on_settled: Callable[[], None],
     ) -> Receipt:
         """Write the records of ``batch`` that ``route`` can never forward.
 
         They are tried until Kafka has them, or refuses them for good.
+
+        Args:
+            batch: where they are.
+            route: its name.
+            rejects: which ones, and why.
+            limit: the bytes that each may have, at most; what is more is cut off.
+            on_settled: see `ingest.producer.Producer.submit`.
         """
-        limit = self._producer.value_limit(self.topic)
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         headers = []

@@ -21,6 +21,7 @@ from confluent_kafka import (
 from structlog import get_logger
 
 from ingest_forward.call_thread import CallThread
+from ingest_forward.topic_ids import TopicIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,9 @@ SESSION_SECONDS = 10.0
 thread of its own."""
 METADATA_SECONDS = 10.0
 """How old may be what is known of the partitions of a topic."""
+TOPIC_ID = "topic-id="
+"""What the metadata of an offset that we commit begin with: of which topic it is. A topic that is
+made anew under the same name begins with other records."""
 TRANSIENT = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE})  # noqa: SLF001
 """Errors of the connection, which the producer tells of as well."""
 
@@ -102,6 +106,8 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._starts: dict[Partition, TopicPartition] = {}
         self._revoked: set[Partition] = set()  # during the poll that is under way
+        self._topic_ids: dict[Partition, str] = {}
+        self._ids = TopicIds(connection_settings(kafka), ASK_SECONDS)
         self._abandoned = False
         settings = consumer_settings(kafka, group, queue_bytes)
         called = {"error_cb": self._on_error, "on_commit": self._on_commit}
@@ -126,6 +132,10 @@ class Reader:
         """
         return await self._call(lambda: topics_of(self._consumer))
 
+    async def recreated(self) -> list[Partition]:
+        """The partitions that are read and belong to another topic now, which has the same name."""
+        return await self._call(self._recreated)
+
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Read these topics from now on, and no others."""
         names = sorted(topics)
@@ -146,9 +156,10 @@ class Reader:
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Have offsets committed; `Member.committed` is told when they are."""
-        wanted = _positions(offsets)
-        if wanted:
-            await self._call(lambda: self._consumer.commit(offsets=wanted, asynchronous=True))
+        if offsets:
+            await self._call(
+                lambda: self._consumer.commit(offsets=self._positions(offsets), asynchronous=True)
+            )
 
     async def ends(
         self, partitions: Sequence[Partition], *, ask: bool
@@ -214,6 +225,26 @@ class Reader:
         if (at.topic, at.partition) in self._starts:
             self._consumer.seek(at)
 
+    def _recreated(self) -> list[Partition]:
+        ids = self._ids.of({topic for topic, _ in self._starts})
+        found = []
+        for at in self._starts:
+            topic, _ = at
+            now = ids.get(topic, "")
+            before = self._topic_ids.get(at) or now
+            self._topic_ids[at] = now or before
+            if now and now != before:
+                found.append(at)
+        return found
+
+    def _positions(self, offsets: Mapping[Partition, int]) -> list[TopicPartition]:
+        """What to commit."""
+        ids = self._topic_ids
+        return [
+            TopicPartition(*at, offset, TOPIC_ID + ids.get(at, ""))
+            for at, offset in offsets.items()
+        ]
+
     def _subscribe(self, names: list[str]) -> None:
         if names:
             self._consumer.subscribe(
@@ -247,6 +278,10 @@ class Reader:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         found = self._committed(consumer, partitions)
+        ids = self._ids.of({each.topic for each in found})
+        self._topic_ids |= {_name(each): ids.get(each.topic, "") for each in found}
+        for each in found:
+            self._leave_former_topic(each)
         starts = {_name(each): self._start(consumer, each) for each in found}
         consumer.incremental_assign(found)
         consumer.resume(found)  # one that was paused when it was given away still is
@@ -261,7 +296,18 @@ class Reader:
             found = consumer.committed(partitions, timeout=ASK_SECONDS)
         except KafkaException:
             return [TopicPartition(p.topic, p.partition, OFFSET_STORED) for p in partitions]
-        return [TopicPartition(p.topic, p.partition, _where_to_begin(p)) for p in found]
+        return [
+            TopicPartition(p.topic, p.partition, _where_to_begin(p), p.metadata or "")
+            for p in found
+        ]
+
+    def _leave_former_topic(self, at: TopicPartition) -> None:
+        """What was committed for another topic of that name says nothing of this one."""
+        committed, now = at.metadata or "", self._topic_ids[_name(at)]
+        of_other = committed.startswith(TOPIC_ID) and committed != TOPIC_ID
+        if at.offset > 0 and now and of_other and committed != TOPIC_ID + now:
+            log.warning("topic_recreated", topic=at.topic, partition=at.partition)
+            at.offset = 0
 
     @staticmethod
     def _start(consumer: Consumer, at: TopicPartition) -> Start:
@@ -279,7 +325,7 @@ class Reader:
         if self._abandoned:
             return
         handing_over = asyncio.run_coroutine_threadsafe(self._member.hand_over(names), self._loop)
-        wanted = _positions(handing_over.result())
+        wanted = self._positions(handing_over.result())
         if wanted:
             try:
                 consumer.commit(offsets=wanted, asynchronous=False)
@@ -368,7 +414,3 @@ def _where_to_begin(committed: TopicPartition) -> int:
 
 def _name(at: TopicPartition) -> Partition:
     return at.topic, at.partition
-
-
-def _positions(offsets: Mapping[Partition, int]) -> list[TopicPartition]:
-    return [TopicPartition(*partition, offset) for partition, offset in offsets.items()]

@@ -36,6 +36,7 @@ class MemoryTopic:
     Attributes:
         refuses: values that Kafka refuses, which nobody knows before.
         problem: why it cannot be used.
+        known_bytes: what is known of ``max_message_bytes``; None: the truth.
     """
 
     partitions: int = 4
@@ -43,6 +44,7 @@ class MemoryTopic:
     compacted: bool = False
     refuses: frozenset[bytes] = frozenset()
     problem: str = ""
+    known_bytes: int | None = None
     records: list[Record] = field(default_factory=list)
 
 
@@ -96,7 +98,8 @@ class MemoryProducer:
     def value_limit(self, topic: str) -> int:
         """See `ingest.producer.Producer.value_limit`."""
         overhead = BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES
-        return self._topic(topic).max_message_bytes - overhead
+        where = self._topic(topic)
+        return (where.known_bytes or where.max_message_bytes) - overhead
 
     def refuses(self, topic: str) -> bool:
         """See `ingest.producer.Producer.refuses`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.record import default_records
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from loadtest.gateway import wait_until
@@ -58,6 +59,21 @@ def counted(forwarder: Forwarder, name: str, **labels: str) -> int:
         for each in forwarder.metrics()
         if each.name == name and each.labels.items() >= labels.items()
     )
+
+
+def offset_of(kafka: Kafka, group: str, topic: str) -> TopicPartition:
+    """What a group has committed of the first partition of a topic."""
+    wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0)])
+    admin = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
+    (asked,) = admin.list_consumer_group_offsets([wanted]).values()
+    found: TopicPartition = asked.result(20).topic_partitions[0]
+    return found
+
+
+def committed(kafka: Kafka, group: str, topic: str) -> int | None:
+    """How far it is there; None: nowhere."""
+    offset = offset_of(kafka, group, topic).offset
+    return offset if offset >= 0 else None
 
 
 def test_what_a_route_does_not_change_passes_byte_by_byte(
@@ -117,6 +133,112 @@ def test_a_partition_that_had_stopped_is_read_when_it_comes_back(
     wait_until(lambda: len(first.status()["degraded"]) == 2, 20, "it did not come back")
     hang_up(first, [{**strict, "steps": [{"cast": {"/n": "string"}}]}])
     first.wait_for(target, {"acked": 4})
+
+
+def recreate(kafka: Kafka, topic: str) -> None:
+    """Delete a topic of one partition, and make another one that has its name."""
+    kafka.delete(topic)
+    wait_until(lambda: not kafka.replicas(topic), 20, "it is still there")
+    kafka.create(topic, 1)
+
+
+def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """Though it has as many records by then as had been forwarded of the former one."""
+    source, target = kafka.create(kafka.new_name(), 1), kafka.new_name()
+    forwarder = start_forwarder([route(source, target)])
+    produce(kafka, source, *(event(n) for n in range(50)))
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 50, 20, "not committed")
+    recreate(kafka, source)
+    produce(kafka, source, *(event(n) for n in range(100, 200)))
+    require_in(kafka, target, {*range(50), *range(100, 200)})
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 100, 20, "not committed")
+    assert forwarder.process.logged("topic_recreated")
+
+
+def test_what_was_committed_of_a_former_topic_says_nothing_of_a_new_one(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """A commit may come late, when the new topic is there, and nobody may be there to see it."""
+    source, target = kafka.create(kafka.new_name(), 1), kafka.new_name()
+    forwarder = start_forwarder([route(source, target)])
+    produce(kafka, source, *(event(n) for n in range(50)))
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 50, 20, "not committed")
+    assert forwarder.stop() == 0
+    late = offset_of(kafka, forwarder.group, source)
+    recreate(kafka, source)
+    admin = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
+    wanted = ConsumerGroupTopicPartitions(forwarder.group, [late])
+    for done in admin.alter_consumer_group_offsets([wanted]).values():
+        assert done.result(20).topic_partitions[0].error is None
+    produce(kafka, source, *(event(n) for n in range(100, 200)))
+    forwarder.restart()
+    require_in(kafka, target, {*range(50), *range(100, 200)})
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 100, 20, "not committed")
+    assert forwarder.process.logged("topic_recreated")
+
+
+def require_in(kafka: Kafka, topic: str, numbers: set[int]) -> None:
+    """Wait until the events with these numbers, and no others, are in a topic."""
+    wanted = {event(number) for number in numbers}
+    wait_until(
+        lambda: {each.value for each in kafka.read(topic)} == wanted, SECONDS, "some are missing"
+    )
+
+
+def test_a_target_that_cannot_be_is_mended_by_a_reload(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """What waits for it goes to the target of now, in its order, and is committed."""
+    source, target = kafka.create(kafka.new_name(), 1), kafka.create(kafka.new_name(), 1)
+    wrong = route(source, kafka.new_name("wrong"))
+    forwarder = start_forwarder([wrong], {"topics": {"create": False}})
+    produce(kafka, source, *(event(n) for n in range(3000)), key=b"k")
+    wait_until(lambda: wrong["to"] in forwarder.status()["degraded"], 20, "all is well, it says")
+    wait_until(lambda: forwarder.status()["inflight_bytes"] > 100_000, 20, "nothing waits")
+    hang_up(forwarder, [route(source, target)])
+    forwarder.wait_for(target, {"acked": 3000})
+    assert [each.value for each in kafka.read(target)] == [event(n) for n in range(3000)]
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 3000, 20, "not committed")
+    assert forwarder.status()["degraded"] == {}
+    assert forwarder.status()["inflight_bytes"] == 0
+
+
+def test_without_its_route_what_waits_for_a_target_holds_up_no_other(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """The partition is committed, and the end is quick."""
+    source, target = kafka.create(kafka.new_name(), 1), kafka.create(kafka.new_name(), 1)
+    wrong = route(source, kafka.new_name("wrong"))
+    forwarder = start_forwarder([wrong, route(source, target)], {"topics": {"create": False}})
+    produce(kafka, source, *(event(n) for n in range(100)))
+    forwarder.wait_for(target, {"acked": 100})
+    wait_until(lambda: wrong["to"] in forwarder.status()["degraded"], 20, "all is well, it says")
+    assert committed(kafka, forwarder.group, source) is None
+    hang_up(forwarder, [route(source, target)])
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 100, 20, "not committed")
+    assert forwarder.stop() == 0
+
+
+def test_a_dead_letter_is_cut_to_what_its_topic_takes_now(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """Also where the limit was lowered a moment ago: nothing stops for it."""
+    source, target, letters = (kafka.create(kafka.new_name(), 1) for _ in range(3))
+    forwarder = start_forwarder(
+        [route(source, target, format="plain")], {"dead_letter": {"topic": letters}}
+    )
+    produce(kafka, source, b"no json")
+    forwarder.wait_for(target, {"rejected": 1})
+    kafka.configure(letters, "max.message.bytes", "20000")
+    large = random.Random(1).randbytes(200_000)
+    produce(kafka, source, large, event(1))
+    forwarder.wait_for(target, {"rejected": 2, "acked": 1})
+    _, letter = kafka.read(letters)
+    assert large.startswith(letter.value)
+    assert len(letter.value) > 5000
+    assert forwarder.status()["degraded"] == {}
 
 
 class _Unreadable(str):

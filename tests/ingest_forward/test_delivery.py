@@ -45,6 +45,8 @@ class Desk:
     Attributes:
         topics: in memory; two for outputs and one for letters.
         stops: what reading was told not to go past: (offset, route, code).
+        back: the parcels that reading was told to read again.
+        parcels: those that are under way.
     """
 
     def __init__(self, *, letters: bool = True) -> None:
@@ -53,8 +55,10 @@ class Desk:
         self.progress = Progress(10)
         self.budget = Budget(1 << 20)
         self.stops: list[tuple[int, str, str]] = []
+        self.back: list[Parcel] = []
+        self.parcels: set[Parcel] = set()
         writer = Letters(self.producer, LETTERS) if letters else None
-        self._delivery = Delivery(self.producer, writer, self._stop)
+        self._delivery = Delivery(self.producer, writer, self._stop, self.back.append)
         self._before = _counts()
 
     def _stop(self, parcel: Parcel, position: int, route_name: str, code: str) -> None:
@@ -63,7 +67,7 @@ class Desk:
     def send(self, batch: Batch, *routes: Route) -> Parcel:
         """Send what the routes make of a batch."""
         lease = self.budget.book(batch.size, self.budget.holder("p"))
-        parcel = Parcel(batch, self.progress, lease)
+        parcel = Parcel(batch, self.progress, lease, self.parcels)
         for each in shape(routes, batch, Reading(opens=True)):
             self._delivery.send(parcel, each)
         parcel.let_go()
@@ -121,10 +125,11 @@ async def test_a_batch_is_done_when_all_of_it_is_acked(desk: Desk) -> None:
     await desk.turns()
     assert desk.written("out") == [b'{"n":1}', b'{"n":2}']
     assert (desk.progress.to_commit, desk.counted()) == (None, {})
-    assert desk.budget.used_bytes > 0
+    assert (desk.budget.used_bytes > 0, len(desk.parcels)) == (True, 1)
     desk.producer.answering.set()
     await desk.until_at_rest()
     assert (desk.progress.to_commit, desk.counted()) == (12, {"acked": 2})
+    assert not desk.parcels
 
 
 async def test_what_is_written_has_key_time_headers_and_place(desk: Desk) -> None:
@@ -208,13 +213,27 @@ async def test_a_batch_is_not_done_before_the_letters_of_what_kafka_refused(desk
 
 @pytest.mark.parametrize("value", [number(1), POISON])
 async def test_what_is_to_be_tried_again_leaves_its_batch_open(desk: Desk, value: bytes) -> None:
-    """Be it an output or a letter: whoever goes on reads it again; nothing is counted."""
+    """Be it an output or a letter: reading is told to read it again; nothing is counted."""
     await desk.producer.stop(0)
     parcel = desk.send(values(value), cast())
     await desk.until_at_rest()
     assert parcel.stopped
+    assert desk.back == [parcel]
     assert (desk.progress.to_commit, desk.progress.open) == (None, True)
     assert (desk.counted(), desk.stops) == ({}, [])
+
+
+async def test_what_is_withdrawn_is_not_written(desk: Desk) -> None:
+    """Neither outputs nor letters that still wait; reading is told, and memory is given back."""
+    desk.producer.reachable.clear()
+    parcel = desk.send(values(number(1), POISON), cast())
+    parcel.withdraw()
+    assert (desk.budget.used_bytes, desk.parcels) == (0, set())
+    assert desk.back == [parcel] * 2
+    desk.producer.reachable.set()
+    await desk.turns()
+    assert (desk.written("out"), desk.written(LETTERS)) == ([], [])
+    assert (desk.progress.to_commit, desk.counted()) == (None, {})
 
 
 async def test_nothing_behind_a_batch_that_is_open_is_done(desk: Desk) -> None:
@@ -271,3 +290,26 @@ async def test_a_letter_that_is_refused_stops_the_route(desk: Desk) -> None:
     assert desk.stops == [(11, "r", "dead_letter_refused")]
     assert desk.progress.to_commit is None
     assert desk.counted() == {"rejected": 1, "invalid_json": 1}
+
+
+async def test_a_letter_is_cut_until_its_topic_takes_it(desk: Desk) -> None:
+    """What is known of the topic's limit may be old; letters that were taken are not repeated."""
+    topic = desk.topics[LETTERS]
+    topic.known_bytes, topic.max_message_bytes = 1_000_000, 30_000
+    desk.send(values(b"{" * 100_000, b"{"), cast())
+    await desk.until_at_rest()
+    small, cut = desk.written(LETTERS)
+    assert small == b"{"
+    assert 10_000 < len(cut) < 30_000
+    assert dict(topic.records[1].headers)["ingest.original_bytes"] == b"100000"
+    assert desk.counted() == {"rejected": 2, "invalid_json": 2}
+    assert (desk.progress.to_commit, desk.stops) == (12, [])
+
+
+async def test_a_letters_topic_that_takes_next_to_nothing_stops_the_route(desk: Desk) -> None:
+    """A letter is not cut for ever."""
+    desk.topics[LETTERS].known_bytes, desk.topics[LETTERS].max_message_bytes = 1_000_000, 300
+    desk.send(values(b"{" * 100_000), cast())
+    await desk.until_at_rest()
+    assert desk.stops == [(10, "r", "dead_letter_refused")]
+    assert (desk.progress.to_commit, desk.written(LETTERS)) == (None, [])

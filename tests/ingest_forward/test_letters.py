@@ -27,7 +27,7 @@ async def letters(of: Batch, *rejects: Reject, limit: int = LIMIT_BYTES) -> Sequ
     topic = MemoryTopic(partitions=1, max_message_bytes=limit)
     writer = Letters(MemoryProducer({TOPIC: topic}), TOPIC)
     settled: list[bool] = []
-    receipt = await writer.submit(of, "r", rejects, lambda: settled.append(True))
+    receipt = await writer.submit(of, "r", rejects, writer.limit, lambda: settled.append(True))
     assert [run.status for run in receipt.runs] == [Status.ACKED]
     assert settled == [True]
     return topic.records
