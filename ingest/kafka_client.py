@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+from collections import deque
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -215,25 +216,19 @@ class KafkaClient:
         """A Kafka batch of the records of ``segments``; left open, see `was_sent`.
 
         Appends to the C builder inside aiokafka's, whose own ``append`` is a Python function: a
-        fourth of what a record costs here.
+        fourth of what a record costs here. So is a loop in Python: `map` has none.
         """
         builder = self._producer.create_batch()
         append, count = builder._builder.append, 0  # noqa: SLF001
         for segment in segments:
-            timestamp, headers = segment.timestamp_ms, segment.headers
-            times = segment.timestamps
-            if segment.keys is None and segment.headers_each is None and times is None:
-                for offset, value in enumerate(segment.values, count):
-                    append(offset, timestamp, None, value, headers)
-            else:
-                keys = segment.keys or repeat(None, len(segment))
-                each: Iterable[list[Header]] = repeat(headers, len(segment))
-                if segment.headers_each is not None:
-                    each = map(headers.__add__, segment.headers_each)
-                when = times or repeat(timestamp, len(segment))
-                records = zip(segment.values, keys, each, when, strict=True)
-                for offset, (value, key, own, at) in enumerate(records, count):
-                    append(offset, at, key, value, own)
+            headers, each = segment.headers, segment.headers_each
+            own: Iterable[list[Header]] = repeat(headers)
+            if each is not None:
+                own = map(headers.__add__, each) if headers else each
+            offsets = range(count, count + len(segment))
+            times = segment.timestamps or repeat(segment.timestamp_ms)
+            keys = segment.keys or repeat(None)
+            deque(map(append, offsets, times, keys, segment.values, own), maxlen=0)
             count += len(segment)
         builder._relative_offset = count  # noqa: SLF001
         return builder

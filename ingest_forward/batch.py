@@ -30,12 +30,11 @@ class Headers(NamedTuple):
     """The headers of the records that are made of a batch.
 
     Attributes:
-        common: of all of them.
-        each: further ones of each record of the batch.
-        sizes: the bytes that these add to each record, at most; None: not known.
+        each: of each record of the batch.
+        sizes: the bytes that they add to each record, at most, which are the same for all of them;
+            None: not known.
     """
 
-    common: list[Header]
     each: list[list[Header]]
     sizes: list[int] | None = None
 
@@ -120,18 +119,15 @@ class Batch:
         return found
 
     def _originating(self, *, as_json: bool) -> Headers:
-        each: list[list[Header]]
-        runs, offsets = self._runs, self.offsets
-        if len(runs) == 1:
-            common = self._common(runs[0][0], as_json=as_json)
-            each = [[(FROM_OFFSET, b"%d" % offset)] for offset in offsets]
-            return Headers(common, each, [OFFSET_BYTES] * len(each))
-        each = []
+        each: list[list[Header]] = []
+        runs, offsets, common = self._runs, self.offsets, []
         for own, count in runs:
             common, first = self._common(own, as_json=as_json), len(each)
             of_run = offsets[first : first + count]
             each += [[*common, (FROM_OFFSET, b"%d" % offset)] for offset in of_run]
-        return Headers([], each)
+        if len(runs) != 1:
+            return Headers(each)
+        return Headers(each, [header_bytes(common) + OFFSET_BYTES] * len(each))
 
     def _common(self, own: Sequence[Header], *, as_json: bool) -> list[Header]:
         origin = [

@@ -114,7 +114,7 @@ class Delivery:
         positions = shaped.positions
         if not positions:
             return
-        common, each, sizes = batch.with_origin(as_json=route.format != "cloudevents")
+        each, sizes = batch.with_origin(as_json=route.format != "cloudevents")
         timestamps = batch.timestamps
         if len(positions) != len(batch):
             each = [each[at] for at in positions]
@@ -126,7 +126,6 @@ class Delivery:
             route.to,
             cast("list[bytes]", shaped.values),
             keys=shaped.keys,
-            headers=common,
             headers_each=each,
             header_sizes=sizes,
             timestamps=timestamps,
