@@ -63,6 +63,8 @@ class InvalidRecord(kafka_errors.BrokerResponseError):
 kafka_errors.kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
 zstd_level.use()
 INVALID_RECORD: type[BaseException] = kafka_errors.for_code(InvalidRecord.errno)
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+"""What one record alone is told that its topic, or its broker, finds too large."""
 
 VERDICTS: dict[type[BaseException], Verdict] = {
     kafka_errors.CorruptRecordException: Verdict.REFUSED,  # 2

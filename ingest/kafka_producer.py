@@ -217,14 +217,6 @@ class KafkaProducer:
                 self._deadlines.add(deadline, receipt)
         return receipt
 
-    def withdraw_unfollowed(self) -> None:
-        """Give back what waits for topics that are not followed any more and cannot be used.
-
-        For those who can give it to others: its receipts say ``RETRY``, or ``UNKNOWN``.
-        """
-        for name in self._leaving:
-            self._topics[name].withdraw_unusable()
-
     def refuses(self, topic: str) -> bool:
         """See `ingest.producer.Producer.refuses`."""
         del topic  # Kafka is away for all of them

@@ -18,7 +18,15 @@ from structlog import get_logger
 from ingest import metrics
 from ingest.accumulator import PartitionQueue, Segment, cut, first_since
 from ingest.cancelling import cancel
-from ingest.kafka_client import CERTAIN, INVALID_RECORD, NOT_READY, KafkaClient, Verdict, verdict_on
+from ingest.kafka_client import (
+    CERTAIN,
+    INVALID_RECORD,
+    NOT_READY,
+    TOO_LARGE,
+    KafkaClient,
+    Verdict,
+    verdict_on,
+)
 from ingest.receipt import Status
 
 if TYPE_CHECKING:
@@ -158,7 +166,7 @@ class PartitionWriter:
             except Exception:
                 log.exception("writer_failed", topic=self._topic.name, partition=self.number)
                 for segment in chain.from_iterable(self._pieces):
-                    segment.expire()
+                    _give_up(segment)
                 self._pieces = []
 
     async def _linger(self) -> None:
@@ -254,7 +262,8 @@ class PartitionWriter:
             return list(cut(refused, total // 2))
         if isinstance(refusal, INVALID_RECORD):
             self._topic.learn(refused[0])
-        refused[0].failed(Status.REFUSED, "refused_by_kafka")
+        too_large = isinstance(refusal, TOO_LARGE)
+        refused[0].failed(Status.REFUSED, "event_too_large" if too_large else "refused_by_kafka")
         return []
 
     def _within_limits(self, segments: list[Segment]) -> list[list[Segment]]:
@@ -274,3 +283,13 @@ class PartitionWriter:
             (refused if segment.done or self._topic.problem else wanted).append(segment)
         self._topic.refuse(refused, older=True)
         return wanted
+
+
+def _give_up(segment: Segment) -> None:
+    """Nobody writes ``segment`` any more, nor holds its bytes."""
+    segment.handed_over |= segment.in_flight
+    segment.in_flight = False
+    if segment.done:
+        segment.failed(Status.UNKNOWN, "")
+    else:
+        segment.expire()

@@ -121,12 +121,6 @@ class Topic:
             for segment in parked:
                 self._parked.append(segment)
 
-    def withdraw_unusable(self) -> None:
-        """Where the topic cannot be used, give back what waits for it."""
-        if self.problem:
-            for segment in self._parked.take_all():
-                segment.expire()
-
     # What becomes of records while Kafka does not take them.
 
     def divert(self, segment: Segment) -> bool:

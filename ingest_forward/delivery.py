@@ -9,7 +9,7 @@ from ingest.receipt import Status
 from ingest_forward.shape import Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from ingest.inflight import Lease
     from ingest.producer import Producer
@@ -35,8 +35,8 @@ class Parcel:
         among: all that are under way, while it is one of them.
 
     Attributes:
-        receipts: of what was made of it.
         stopped: at some record that a route must not go past: the batch is never done.
+        withdrawn: it is read again, so nothing more of it is to be written.
     """
 
     __slots__ = (
@@ -44,30 +44,40 @@ class Parcel:
         "_chunk",
         "_lease",
         "_open",
+        "_receipts",
         "batch",
         "progress",
-        "receipts",
         "stopped",
+        "withdrawn",
     )
 
     def __init__(self, batch: Batch, progress: Progress, lease: Lease, among: set[Parcel]) -> None:
         self.batch = batch
         self.progress = progress
-        self.stopped = False
+        self.stopped = self.withdrawn = False
         self._chunk: Chunk = progress.begin(batch.offsets[-1] + 1)
         self._lease = lease
         self._open = 1
         self._among = among
-        self.receipts: list[Receipt] = []
+        self._receipts: list[tuple[str, Receipt]] = []  # each with its topic
         among.add(self)
 
     def withdraw(self) -> None:
         """Have nothing of it written that is not on its way to Kafka yet: it is read again."""
-        for receipt in tuple(self.receipts):
+        self.stopped = self.withdrawn = True
+        for _, receipt in tuple(self._receipts):
             receipt.expire()
 
+    def waits_beyond(self, topics: Container[str]) -> bool:
+        """Whether something of it is on its way to a topic that is none of these."""
+        return any(to not in topics and not each.settled for to, each in self._receipts)
+
+    def expect(self, topic: str, receipt: Receipt) -> None:
+        """Something of it is on its way to a topic."""
+        self._receipts.append((topic, receipt))
+
     def hold(self) -> None:
-        """Something of it is on its way."""
+        """Something of it is about to be."""
         self._open += 1
 
     def let_go(self) -> None:
@@ -132,7 +142,7 @@ class Delivery:
             timestamp_ms=0,
             on_settled=settled,
         )
-        parcel.receipts.append(receipt)
+        parcel.expect(route.to, receipt)
         settled.then(lambda: self._arrived(parcel, shaped, receipt))
 
     def _arrived(self, parcel: Parcel, shaped: Shaped, receipt: Receipt) -> None:
@@ -166,10 +176,12 @@ class Delivery:
     def _bury(self, burial: _Burial) -> None:
         """Write dead letters."""
         parcel, route, rejects, letters, limit = burial
+        if parcel.withdrawn:
+            return
         parcel.hold()
         settled = _Settled()
         receipt = letters.submit(parcel.batch, route.name, rejects, limit, settled)
-        parcel.receipts.append(receipt)
+        parcel.expect(letters.topic, receipt)
         settled.then(lambda: self._buried(burial, receipt))
 
     def _buried(self, burial: _Burial, receipt: Receipt) -> None:
@@ -183,8 +195,7 @@ class Delivery:
             elif run.status is not Status.REFUSED:
                 self._unwritten(parcel)
             elif run.code == "event_too_large" and burial.limit > LEAST_LETTER_BYTES:
-                # What is known of the topic's limit may be old, or nothing at all.
-                self._bury(burial._replace(rejects=rejects, limit=burial.limit // 2))
+                self._bury(burial.smaller(rejects))
             else:
                 parcel.stopped = True
                 self._stop(parcel, min(rejects).position, name, "dead_letter_refused")
@@ -207,6 +218,16 @@ class _Burial(NamedTuple):
     rejects: Sequence[Reject]
     letters: Letters
     limit: int
+
+    def smaller(self, rejects: Sequence[Reject]) -> _Burial:
+        """Those of the letters that were refused as too large, made smaller.
+
+        What is known of the topic's limit may be newer by now; or old still, or nothing at all.
+        """
+        known = self.letters.limit
+        return self._replace(
+            rejects=rejects, limit=known if known < self.limit else self.limit // 2
+        )
 
 
 class _Settled:

@@ -14,7 +14,7 @@ from ingest.inflight import Budget
 from ingest_forward.batch import Batch
 from ingest_forward.delivery import Delivery, Parcel
 from ingest_forward.progress import Progress
-from ingest_forward.reader import ASK_SECONDS, HANDOVER_SECONDS, Partition, Reader, Start
+from ingest_forward.reader import ASK_SECONDS, HANDOVER_SECONDS, Reader, Start
 from ingest_forward.reading import Reading, Stop
 from ingest_forward.shape import Reject, Shaped, shape
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ingest.kafka_producer import KafkaProducer
     from ingest_forward.config import ForwardConfig
+    from ingest_forward.identities import Partition
     from ingest_forward.letters import Letters
     from ingest_forward.table import Table
 
@@ -45,6 +46,8 @@ TROUBLE_SECONDS = 60.0
 RETRY_SECONDS = 2.0
 """How long to wait before a reader that failed is replaced, and before records are read again that
 could not be written."""
+SETTLE_SECONDS = 1.0
+"""How long what is on its way to topics that no route writes any more may take to arrive."""
 UNANSWERED = 3
 """So many questions of the reader may stay without an answer while the producer has its own."""
 QUEUE_SHARE = 4
@@ -90,15 +93,23 @@ class Forwarder:
         self._unanswered = 0
         self._ending = False
         self._end_at = float("inf")
-        self._resumes = False
 
     # What the front asks for.
 
     def use(self, table: Table) -> None:
-        """Go on with other routes; partitions that are not read on are tried again with them."""
+        """Go on with other routes.
+
+        Partitions that are not read on are tried again with them; and so are those of which
+        something waits for a topic that they do not write, before what is behind it is read.
+        """
         self.table = table
         self._due.pop("topics", None)
-        self._resumes = True
+        now = self._loop.time()
+        for reading in self._readings.values():
+            if reading.halted:
+                reading.again_at = now
+            elif reading.waits_beyond(table.written):
+                reading.again_at = now + SETTLE_SECONDS
 
     def end(self, deadline: float) -> None:
         """Read nothing any more; who runs us ends once what is on its way has arrived.
@@ -178,13 +189,23 @@ class Forwarder:
             await self._look_for_expired(reader, (topic, number), records[0].offset())
             first = 0
             while first < len(records):
-                reading = self._readings.get((topic, number))
-                if reading is None or reading.halted:
+                reading = self._open((topic, number))
+                if reading is None:
                     break  # they are read again, by whoever goes on
                 last = first + self._step()
                 self._forward(reading, Batch(topic, number, records[first:last]))
                 first = last
                 await asyncio.sleep(0)
+
+    def _open(self, at: Partition) -> Reading | None:
+        """A partition, if what was read of it can be forwarded now."""
+        reading = self._readings.get(at)
+        if reading is None or reading.halted:
+            return None
+        if not self.table.of(at[0]):  # no route takes it any more: it will soon not be read
+            reading.again_at = self._loop.time() + RETRY_SECONDS
+            return None
+        return reading
 
     def _step(self) -> int:
         """How many records to shape at a time."""
@@ -209,6 +230,7 @@ class Forwarder:
 
     def _forward(self, reading: Reading, batch: Batch) -> None:
         table = self.table
+        reading.found(batch.offsets[0])
         shaped = shape(table.of(batch.topic), batch, table.reading)
         end = _end(shaped)
         if end is not None:
@@ -241,11 +263,12 @@ class Forwarder:
     def _back(self, parcel: Parcel) -> None:
         """Something of a batch came back unwritten: read it again, in a while."""
         reading = self._reading_of(parcel)
-        if reading is None or reading.again_at is not None or self._ending:
+        if reading is None or reading.again_at is not None:
             return
         reading.again_at = self._loop.time() + RETRY_SECONDS
         batch = parcel.batch
-        log.warning("read_again", topic=batch.topic, partition=batch.partition)
+        if not self._ending:
+            log.warning("read_again", topic=batch.topic, partition=batch.partition)
 
     def _reading_of(self, parcel: Parcel) -> Reading | None:
         """The partition that it is part of; None where it is read again anyhow."""
@@ -276,7 +299,6 @@ class Forwarder:
     async def _look_after(self, reader: Reader) -> None:
         if self._producer.connected is not False and self._is_due("topics", TOPICS_SECONDS):
             await self._follow_topics(reader)
-        self._producer.withdraw_unfollowed()  # no route writes there: what it was is read again
         await self._resume(reader)
         await self._balance(reader)
         if self._is_due("commit", COMMIT_SECONDS):
@@ -352,11 +374,10 @@ class Forwarder:
         return 2 * held > budget.limit_bytes - budget.used_bytes
 
     async def _resume(self, reader: Reader) -> None:
-        """Go back to what is done where it is time, and wherever there are other routes now."""
-        now, anyhow = self._loop.time(), self._resumes
-        self._resumes = False
+        """Go back to what is done where it is time."""
+        now = self._loop.time()
         for at, reading in tuple(self._readings.items()):
-            if reading.is_due(now) or (anyhow and reading.halted):
+            if reading.is_due(now):
                 await reader.go_back(at, reading.go_back())
 
     def _to_commit(self) -> dict[Partition, int]:
@@ -387,6 +408,7 @@ class Forwarder:
             self.trouble = ""
             log.info("assigned", partitions=_readable(starts))
         self._due.pop("lag", None)
+        self._due.pop("topics", None)  # and which ones they are
 
     async def hand_over(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """See `Member`."""

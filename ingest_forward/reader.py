@@ -21,17 +21,17 @@ from confluent_kafka import (
 from structlog import get_logger
 
 from ingest_forward.call_thread import CallThread
+from ingest_forward.identities import Identities, Partition
 from ingest_forward.topic_ids import TopicIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ingest.settings import KafkaSettings
+    from ingest_forward.identities import Described
 
 log = get_logger(__name__)
 
-Partition = tuple[str, int]
-"""Topic and number."""
 Result = TypeVar("Result")
 
 COMPANY_SECONDS = 0.005
@@ -49,9 +49,6 @@ SESSION_SECONDS = 10.0
 thread of its own."""
 METADATA_SECONDS = 10.0
 """How old may be what is known of the partitions of a topic."""
-TOPIC_ID = "topic-id="
-"""What the metadata of an offset that we commit begin with: of which topic it is. A topic that is
-made anew under the same name begins with other records."""
 TRANSIENT = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE})  # noqa: SLF001
 """Errors of the connection, which the producer tells of as well."""
 
@@ -106,8 +103,8 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._starts: dict[Partition, TopicPartition] = {}
         self._revoked: set[Partition] = set()  # during the poll that is under way
-        self._topic_ids: dict[Partition, str] = {}
-        self._ids = TopicIds(connection_settings(kafka), ASK_SECONDS)
+        self._identities = Identities()
+        self._topic_ids = TopicIds(connection_settings(kafka), ASK_SECONDS)
         self._abandoned = False
         settings = consumer_settings(kafka, group, queue_bytes)
         called = {"error_cb": self._on_error, "on_commit": self._on_commit}
@@ -157,9 +154,7 @@ class Reader:
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Have offsets committed; `Member.committed` is told when they are."""
         if offsets:
-            await self._call(
-                lambda: self._consumer.commit(offsets=self._positions(offsets), asynchronous=True)
-            )
+            await self._call(lambda: self._commit(offsets))
 
     async def ends(
         self, partitions: Sequence[Partition], *, ask: bool
@@ -226,23 +221,28 @@ class Reader:
             self._consumer.seek(at)
 
     def _recreated(self) -> list[Partition]:
-        ids = self._ids.of({topic for topic, _ in self._starts})
-        found = []
-        for at in self._starts:
-            topic, _ = at
-            now = ids.get(topic, "")
-            before = self._topic_ids.get(at) or now
-            self._topic_ids[at] = now or before
-            if now and now != before:
-                found.append(at)
-        return found
+        self._ask_again()
+        return self._identities.recreated(self._topic_ids.of({topic for topic, _ in self._starts}))
+
+    def _ask_again(self) -> None:
+        """Ask what is committed where nobody could say when it was begun with."""
+        unsure = [TopicPartition(*at) for at in sorted(self._identities.unsure)]
+        if not unsure:
+            return
+        for at, committed in self._ask(self._consumer, unsure).items():
+            self._identities.learn(at, committed.metadata or "")
+
+    def _commit(self, offsets: Mapping[Partition, int]) -> None:
+        if wanted := self._positions(offsets):
+            self._consumer.commit(offsets=wanted, asynchronous=True)
 
     def _positions(self, offsets: Mapping[Partition, int]) -> list[TopicPartition]:
         """What to commit."""
-        ids = self._topic_ids
+        known = self._identities
         return [
-            TopicPartition(*at, offset, TOPIC_ID + ids.get(at, ""))
+            TopicPartition(*at, offset, known.metadata(at))
             for at, offset in offsets.items()
+            if at not in known.unsure
         ]
 
     def _subscribe(self, names: list[str]) -> None:
@@ -278,10 +278,9 @@ class Reader:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         found = self._committed(consumer, partitions)
-        ids = self._ids.of({each.topic for each in found})
-        self._topic_ids |= {_name(each): ids.get(each.topic, "") for each in found}
+        described = self._topic_ids.of({each.topic for each in found})
         for each in found:
-            self._leave_former_topic(each)
+            self._identify(each, described)
         starts = {_name(each): self._start(consumer, each) for each in found}
         consumer.incremental_assign(found)
         consumer.resume(found)  # one that was paused when it was given away still is
@@ -292,20 +291,24 @@ class Reader:
         self, consumer: Consumer, partitions: list[TopicPartition]
     ) -> list[TopicPartition]:
         """The partitions with where the group is in them; the broker knows, if we cannot ask it."""
+        known = self._ask(consumer, partitions)
+        return [_position(each, known.get(_name(each))) for each in partitions]
+
+    @staticmethod
+    def _ask(
+        consumer: Consumer, partitions: list[TopicPartition]
+    ) -> dict[Partition, TopicPartition]:
+        """What is committed of partitions, as far as the broker says it."""
         try:
             found = consumer.committed(partitions, timeout=ASK_SECONDS)
         except KafkaException:
-            return [TopicPartition(p.topic, p.partition, OFFSET_STORED) for p in partitions]
-        return [
-            TopicPartition(p.topic, p.partition, _where_to_begin(p), p.metadata or "")
-            for p in found
-        ]
+            return {}
+        return {_name(each): each for each in found if each.error is None}
 
-    def _leave_former_topic(self, at: TopicPartition) -> None:
+    def _identify(self, at: TopicPartition, described: Mapping[str, Described]) -> None:
         """What was committed for another topic of that name says nothing of this one."""
-        committed, now = at.metadata or "", self._topic_ids[_name(at)]
-        of_other = committed.startswith(TOPIC_ID) and committed != TOPIC_ID
-        if at.offset > 0 and now and of_other and committed != TOPIC_ID + now:
+        metadata = None if at.offset == OFFSET_STORED else at.metadata
+        if self._identities.begin(_name(at), metadata, described) and at.offset > 0:
             log.warning("topic_recreated", topic=at.topic, partition=at.partition)
             at.offset = 0
 
@@ -325,12 +328,12 @@ class Reader:
         if self._abandoned:
             return
         handing_over = asyncio.run_coroutine_threadsafe(self._member.hand_over(names), self._loop)
-        wanted = self._positions(handing_over.result())
-        if wanted:
+        if wanted := self._positions(handing_over.result()):
             try:
                 consumer.commit(offsets=wanted, asynchronous=False)
             except KafkaException as error:
                 log.warning("commit_failed", reason=error.args[0].name())
+        self._identities.forget(names)
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -338,6 +341,7 @@ class Reader:
         self._forget(names)
         if self._abandoned:
             return
+        self._identities.forget(names)
         self._loop.call_soon_threadsafe(self._member.lost, names)
         consumer.incremental_unassign(partitions)
 
@@ -353,7 +357,6 @@ class Reader:
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is not None:
             log.warning("commit_failed", reason=error.name())
-            return
         done = {_name(each): each.offset for each in partitions if each.error is None}
         self._loop.call_soon_threadsafe(self._member.committed, done)
 
@@ -406,10 +409,12 @@ def connection_settings(kafka: KafkaSettings) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _where_to_begin(committed: TopicPartition) -> int:
-    if committed.error is not None:
-        return OFFSET_STORED
-    return committed.offset if committed.offset >= 0 else OFFSET_BEGINNING
+def _position(at: TopicPartition, committed: TopicPartition | None) -> TopicPartition:
+    """Where to begin with a partition; None: nobody could say what is committed."""
+    if committed is None:
+        return TopicPartition(at.topic, at.partition, OFFSET_STORED)
+    offset = committed.offset if committed.offset >= 0 else OFFSET_BEGINNING
+    return TopicPartition(at.topic, at.partition, offset, committed.metadata or "")
 
 
 def _name(at: TopicPartition) -> Partition:

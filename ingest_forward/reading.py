@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ingest_forward.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from ingest.inflight import Holder
     from ingest_forward.delivery import Parcel
 
@@ -55,6 +57,10 @@ class Reading:
         """Whether it is not read on, and nothing of it will be done any more."""
         return self.stop is not None or self.again_at is not None
 
+    def waits_beyond(self, topics: Container[str]) -> bool:
+        """Whether something is on its way to a topic that is none of these."""
+        return any(each.waits_beyond(topics) for each in self.parcels)
+
     @property
     def pending(self) -> bool:
         """Whether something that was read is on its way."""
@@ -64,6 +70,12 @@ class Reading:
         """Whether it is to be read again."""
         return self.again_at is not None and now >= self.again_at
 
+    def found(self, offset: int) -> None:
+        """This is the first record of a poll: reading begins there where nobody said it."""
+        progress = self.progress
+        if progress.done is None:
+            progress.done = progress.committed = offset
+
     def go_back(self) -> int | None:
         """Forget what is on its way, for it is read again.
 
@@ -72,15 +84,13 @@ class Reading:
         """
         before = self.progress
         self.next = before.done
-        if self.stop is not None and before.done is None:
-            self.next = self.stop.offset
         self._begin(Progress(before.done), before.committed)
         return before.done
 
     def begin_anew(self) -> None:
         """Its topic is another one of that name: nothing of it has been read."""
         self.next = 0
-        self._begin(Progress(0), self.progress.committed)
+        self._begin(Progress(0), None)  # whatever was committed was not of this topic
 
     def abandon(self) -> None:
         """Have nothing of it written any more: others go on with it, from what was committed."""

@@ -1,7 +1,4 @@
-"""Tells a topic from another one that has its name: it was deleted and made anew.
-
-Source: KIP-516, which gives each topic an id of its own.
-"""
+"""Asks the cluster which topics there are under their names; see `ingest_forward.identities`."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
+
+from ingest_forward.identities import Described
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,8 +30,8 @@ class TopicIds:
         self._seconds = seconds
         self._client: AdminClient | None = None
 
-    def of(self, topics: Collection[str]) -> dict[str, str]:
-        """Topic -> id, of those for which the cluster says it. Blocks; raises nothing."""
+    def of(self, topics: Collection[str]) -> dict[str, Described]:
+        """By name, the topics of which the cluster says something. Blocks; raises nothing."""
         if not topics:
             return {}
         if self._client is None:
@@ -42,9 +41,10 @@ class TopicIds:
         found = {}
         for name, answer in asked.items():
             try:
-                found[name] = str(answer.result().topic_id)
+                told = answer.result()
             except KafkaException:
                 continue
+            found[name] = Described(str(told.topic_id), len(told.partitions))
         if not found:
             self._client = None  # an old client may never connect any more after an outage
-        return {name: each for name, each in found.items() if each != NONE}
+        return {name: each for name, each in found.items() if each.id != NONE}

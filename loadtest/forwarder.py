@@ -113,6 +113,12 @@ class Forwarder(Gateway):
         self.good_end = 0
         self.__enter__()
 
+    def reroute(self, routes: Sequence[Mapping[str, Any]]) -> None:
+        """Have it take other routes by SIGHUP; it may take a moment."""
+        self.routes = list(routes)
+        self.config.write_text(self.configuration(), encoding="utf-8")
+        os.kill(self.process.pid, signal.SIGHUP)
+
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it can take data.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.record import default_records
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 SECONDS = 35.0
 """New topics are found within 30."""
+STREAMED = 60_000
+"""Events, at most: more than are written in the time that anything here may take."""
 
 
 def event(number: int, data: str = "{}", kind: str = "order.created") -> bytes:
@@ -43,13 +44,6 @@ def produce(
 def route(source: str, target: str, **more: Any) -> dict[str, Any]:
     """A route that is named by its target."""
     return {"name": target, "from": [source], "to": target, "format": "cloudevents", **more}
-
-
-def hang_up(forwarder: Forwarder, routes: list[dict[str, Any]]) -> None:
-    """Have it take other routes by SIGHUP."""
-    forwarder.routes = routes
-    forwarder.config.write_text(forwarder.configuration(), encoding="utf-8")
-    os.kill(forwarder.process.pid, signal.SIGHUP)
 
 
 def counted(forwarder: Forwarder, name: str, **labels: str) -> int:
@@ -112,7 +106,7 @@ def test_records_that_are_deleted_while_a_partition_waits_are_counted_too(
     admin = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
     for done in admin.delete_records([TopicPartition(source, 0, 7)]).values():
         done.result(20)
-    hang_up(forwarder, [{**strict, "steps": []}])
+    forwarder.reroute([{**strict, "steps": []}])
     forwarder.wait_for(target, {"acked": 3})
     assert counted(forwarder, "ingest_forward_expired_total", topic=source) == 7
 
@@ -131,15 +125,15 @@ def test_a_partition_that_had_stopped_is_read_when_it_comes_back(
     wait_until(lambda: len(second.status()["degraded"]) == 1, 20, "it has none of them")
     assert second.stop() == 0
     wait_until(lambda: len(first.status()["degraded"]) == 2, 20, "it did not come back")
-    hang_up(first, [{**strict, "steps": [{"cast": {"/n": "string"}}]}])
+    first.reroute([{**strict, "steps": [{"cast": {"/n": "string"}}]}])
     first.wait_for(target, {"acked": 4})
 
 
-def recreate(kafka: Kafka, topic: str) -> None:
-    """Delete a topic of one partition, and make another one that has its name."""
+def recreate(kafka: Kafka, topic: str, partitions: int = 1) -> None:
+    """Delete a topic, and make another one that has its name."""
     kafka.delete(topic)
     wait_until(lambda: not kafka.replicas(topic), 20, "it is still there")
-    kafka.create(topic, 1)
+    kafka.create(topic, partitions)
 
 
 def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
@@ -155,6 +149,27 @@ def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
     require_in(kafka, target, {*range(50), *range(100, 200)})
     wait_until(lambda: committed(kafka, forwarder.group, source) == 100, 20, "not committed")
     assert forwarder.process.logged("topic_recreated")
+
+
+def test_a_topic_that_is_made_anew_with_fewer_partitions_is_committed(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """Those that are no more hold up none that is."""
+    source, target = kafka.create(kafka.new_name(), 3), kafka.new_name()
+    forwarder = start_forwarder([route(source, target)])
+    for partition in range(3):
+        produce(kafka, source, *(event(n) for n in range(10)), partition=partition)
+    forwarder.wait_for(target, {"acked": 30})
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 10, 20, "not committed")
+    recreate(kafka, source)
+    produce(kafka, source, *(event(n) for n in range(100, 105)))
+    wait_until(
+        lambda: bool(forwarder.process.logged("topic_recreated")), SECONDS, "it was not noticed"
+    )
+    produce(kafka, source, event(105))
+    require_in(kafka, target, {*range(10), *range(100, 106)})
+    wait_until(lambda: committed(kafka, forwarder.group, source) == 6, 20, "not committed")
+    assert not forwarder.process.logged("commit_failed")
 
 
 def test_what_was_committed_of_a_former_topic_says_nothing_of_a_new_one(
@@ -197,7 +212,7 @@ def test_a_target_that_cannot_be_is_mended_by_a_reload(
     produce(kafka, source, *(event(n) for n in range(3000)), key=b"k")
     wait_until(lambda: wrong["to"] in forwarder.status()["degraded"], 20, "all is well, it says")
     wait_until(lambda: forwarder.status()["inflight_bytes"] > 100_000, 20, "nothing waits")
-    hang_up(forwarder, [route(source, target)])
+    forwarder.reroute([route(source, target)])
     forwarder.wait_for(target, {"acked": 3000})
     assert [each.value for each in kafka.read(target)] == [event(n) for n in range(3000)]
     wait_until(lambda: committed(kafka, forwarder.group, source) == 3000, 20, "not committed")
@@ -216,9 +231,60 @@ def test_without_its_route_what_waits_for_a_target_holds_up_no_other(
     forwarder.wait_for(target, {"acked": 100})
     wait_until(lambda: wrong["to"] in forwarder.status()["degraded"], 20, "all is well, it says")
     assert committed(kafka, forwarder.group, source) is None
-    hang_up(forwarder, [route(source, target)])
+    forwarder.reroute([route(source, target)])
     wait_until(lambda: committed(kafka, forwarder.group, source) == 100, 20, "not committed")
     assert forwarder.stop() == 0
+
+
+def test_what_a_removed_route_has_not_forwarded_is_not_committed(
+    kafka: Kafka, start_forwarder: Callable[..., Forwarder]
+) -> None:
+    """It is there when the route comes back; nothing of what was forwarded is repeated."""
+    source, target = kafka.create(kafka.new_name(), 1), kafka.create(kafka.new_name(), 1)
+    other = route(kafka.create(kafka.new_name(), 1), kafka.new_name())
+    forwarder = start_forwarder([route(source, target), other])
+    with Stream(kafka, source) as stream:
+        wait_until(lambda: len(kafka.read(target)) > 100, 20, "nothing is forwarded")
+        forwarder.reroute([other])
+        wait_until(lambda: (source, 0) not in forwarder.lag(), SECONDS, "it is still read")
+    forwarded = len(kafka.read(target))
+    assert committed(kafka, forwarder.group, source) == forwarded < stream.sent
+    forwarder.reroute([route(source, target), other])
+    wait_until(lambda: len(kafka.read(target)) >= stream.sent, SECONDS, "some are missing")
+    assert [each.value for each in kafka.read(target)] == [event(n) for n in range(stream.sent)]
+
+
+class Stream:
+    """Writes numbered events to the first partition of a topic, all the time.
+
+    Attributes:
+        sent: how many there are.
+    """
+
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        self.sent = 0
+        self._kafka = kafka
+        self._topic = topic
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until all is written."""
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        settings = {"bootstrap.servers": self._kafka.servers, "acks": "all", "log_level": 0}
+        producer = Producer({**settings, "linger.ms": 1})
+        while not self._ends.wait(0.001) and self.sent < STREAMED:
+            producer.produce(self._topic, event(self.sent), partition=0)
+            self.sent += 1
+        assert producer.flush(20) == 0
 
 
 def test_a_dead_letter_is_cut_to_what_its_topic_takes_now(

@@ -15,6 +15,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Self
 
 import pytest
+from confluent_kafka.admin import NewTopic
 
 from loadtest.campaign_services import alive
 from loadtest.forward_load import Sealed, Sealer, numbered_events, sealed_events
@@ -399,3 +400,46 @@ def test_a_target_that_is_deleted_is_made_again(kafka: Kafka, start: Start) -> N
     assert not verdict.disordered
     forwarder.wait_for(ROUTE, {"acked": 1000})
     assert forwarder.outcomes(ROUTE)["rejected"] == 0
+
+
+# A topic whose only broker is dead: nothing says that it cannot be used.
+
+
+def placed(kafka: Kafka, broker: int) -> str:
+    """A topic of one partition, which one broker alone has."""
+    topic = kafka.new_name()
+    kafka._done(kafka._admin.create_topics([NewTopic(topic, 1, replica_assignment=[[broker]])]))
+    return topic
+
+
+def test_who_changes_the_target_of_a_route_gets_all_that_waits_in_its_order(
+    three_brokers: Kafka, start: Start
+) -> None:
+    """What comes in the meantime stays behind it, and nothing of it is for the old target."""
+    alive, dead = three_brokers.nodes[0], three_brokers.nodes[2]
+    highway = Highway(three_brokers)
+    highway.source, highway.target = (
+        placed(three_brokers, alive.id),
+        placed(three_brokers, alive.id),
+    )
+    stuck = placed(three_brokers, dead.id)
+    source = {"from": [highway.source]}
+    dead.kill()
+    try:
+        forwarder = start(highway.forwarder(**source, to=stuck))
+        highway.fill(numbered(2000), partition=0)
+        wait_until(lambda: inflight(forwarder) > 2000 * 100, SETTLE_SECONDS, "nothing waits")
+        forwarder.reroute([{**highway.route, **source, "to": highway.target}])
+        highway.fill(numbered(2000, first=2000), partition=0)
+        wait_until(lambda: acked(forwarder) == 4000, FLOW_SECONDS, "some are missing")
+        wait_until(lambda: inflight(forwarder) == 0, FLOW_SECONDS, "something is held for ever")
+    finally:
+        dead.start()
+    numbers = [came_from(each).offset for each in three_brokers.read(highway.target)]
+    assert numbers == list(range(4000))
+    assert three_brokers.read(stuck) == []
+
+
+def inflight(forwarder: Forwarder) -> int:
+    """Bytes that it accounts for."""
+    return int(forwarder.status()["inflight_bytes"])

@@ -18,6 +18,7 @@ from tests.ingest.test_kafka_producer import (
     OK,
     PATIENCE_SECONDS,
     REFUSED,
+    TOO_LARGE,
     UNAVAILABLE,
     eventually,
     fate,
@@ -86,6 +87,8 @@ REFUSALS = {
     44: "POLICY_VIOLATION",
     87: "INVALID_RECORD",
 }
+SIZES = {10, 18}
+"""Those that say of one record alone that it is larger than its topic takes."""
 FORBIDDEN = {
     17: ("INVALID_TOPIC_EXCEPTION", "topic_missing"),
     29: ("TOPIC_AUTHORIZATION_FAILED", "topic_forbidden"),
@@ -122,6 +125,11 @@ def submit(producer: KafkaProducer, topic: str = TOPIC) -> list[Receipt]:
         )
         for first in range(0, BATCHES * SIZE, SIZE)
     ]
+
+
+def refusal(code: int) -> tuple[Status, str]:
+    """What becomes of the one record of which that is said."""
+    return TOO_LARGE if code in SIZES else REFUSED
 
 
 async def all_acked(receipts: Sequence[Receipt]) -> bool:
@@ -220,7 +228,7 @@ async def test_a_record_that_is_refused_is_refused_alone(broker: MockBroker, cod
     async with producing(broker.bootstrap_servers, TOPIC) as producer:
         broker.answer([code])
         first = send(producer, TOPIC, b"0", keys=[b"k"])
-        assert statuses(await first, 1) == [REFUSED]
+        assert statuses(await first, 1) == [refusal(code)]
         assert broker.answers_left == 0
         assert statuses(await send(producer, TOPIC, b"1", keys=[b"k"]), 1) == [OK]
         assert producer.problems == {}
@@ -236,7 +244,7 @@ async def test_of_a_batch_that_is_refused_the_innocent_are_written(
         broker.answer([code] * 4)  # for 8, 4, 2 and 1 records
         receipt = await send(producer, TOPIC, *[b"%d" % n for n in range(8)], keys=[b"k"] * 8)
         assert broker.answers_left == 0
-    assert statuses(receipt, 8) == [REFUSED] + [OK] * 7
+    assert statuses(receipt, 8) == [refusal(code)] + [OK] * 7
     assert written(broker) == list(range(1, 8))
 
 

@@ -462,6 +462,25 @@ async def test_a_refusal_hits_nobody_elses_batch(kafka: Kafka) -> None:
     assert fates == [OK, TOO_LARGE, OK, TOO_LARGE, OK]
 
 
+async def test_a_caller_that_fails_at_its_answer_does_no_harm_to_others(kafka: Kafka) -> None:
+    """What is in the same Kafka batch is answered and let go of; what comes later is written."""
+    topic = kafka.create(kafka.new_name(), 1)
+    async with producing(kafka.servers, topic) as producer:
+        first, second = (
+            producer.submit(topic, [b"%d" % number], timestamp_ms=TIME_MS, on_settled=told)
+            for number, told in enumerate((_fail, None))
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await second
+        assert (first.settled, second.settled) == (True, True)
+        assert await fate(producer, topic, b"2") == OK
+    assert [each.value for each in kafka.read(topic)] == [b"0", b"1", b"2"]
+
+
+def _fail() -> None:
+    raise RuntimeError
+
+
 async def test_a_record_that_the_broker_finds_invalid_is_refused_alone(kafka: Kafka) -> None:
     """The topic has become a compacted one, which needs keys, without the producer's knowledge."""
     topic = kafka.create(kafka.new_name(), 1)

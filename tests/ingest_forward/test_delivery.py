@@ -236,6 +236,32 @@ async def test_what_is_withdrawn_is_not_written(desk: Desk) -> None:
     assert (desk.progress.to_commit, desk.counted()) == (None, {})
 
 
+async def test_of_what_is_withdrawn_no_letters_are_written(desk: Desk) -> None:
+    """What Kafka has refused of it by then is read, and refused, again: once is enough."""
+    desk.topics["out"].refuses = frozenset({b'{"n":1}'})
+    desk.producer.answering.clear()
+    parcel = desk.send(values(number(1), number(2)), cast())
+    await desk.turns()
+    parcel.withdraw()
+    desk.producer.answering.set()
+    await desk.until_at_rest()
+    assert desk.written("out") == [b'{"n":2}']
+    assert (desk.written(LETTERS), desk.progress.to_commit) == ([], None)
+
+
+async def test_a_batch_knows_what_topics_it_waits_for(desk: Desk) -> None:
+    """Those of outputs and letters that are not there yet."""
+    desk.producer.answering.clear()
+    parcel = desk.send(values(number(1), POISON), cast())
+    await desk.turns()
+    assert parcel.waits_beyond({"out"})
+    assert parcel.waits_beyond({LETTERS})
+    assert not parcel.waits_beyond({"out", LETTERS})
+    desk.producer.answering.set()
+    await desk.until_at_rest()
+    assert not parcel.waits_beyond(())
+
+
 async def test_nothing_behind_a_batch_that_is_open_is_done(desk: Desk) -> None:
     """Though it is written and counted."""
     desk.topics["out"].problem = "gone"
@@ -304,6 +330,19 @@ async def test_a_letter_is_cut_until_its_topic_takes_it(desk: Desk) -> None:
     assert dict(topic.records[1].headers)["ingest.original_bytes"] == b"100000"
     assert desk.counted() == {"rejected": 2, "invalid_json": 2}
     assert (desk.progress.to_commit, desk.stops) == (12, [])
+
+
+async def test_a_letter_is_cut_to_what_is_known_by_then(desk: Desk) -> None:
+    """Not to half of it, where its topic's limit was read again in the meantime."""
+    topic = desk.topics[LETTERS]
+    topic.known_bytes, topic.max_message_bytes = 1_000_000, 90_000
+    desk.producer.reachable.clear()
+    desk.send(values(b"{" * 100_000), cast())
+    topic.known_bytes = None
+    desk.producer.reachable.set()
+    await desk.until_at_rest()
+    (cut,) = desk.written(LETTERS)
+    assert 85_000 < len(cut) < 90_000
 
 
 async def test_a_letters_topic_that_takes_next_to_nothing_stops_the_route(desk: Desk) -> None:

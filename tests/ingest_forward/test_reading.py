@@ -65,23 +65,37 @@ def test_going_back_forgets_what_is_on_its_way() -> None:
     assert again.progress.to_commit == 12
 
 
-@pytest.mark.parametrize(("stop", "following"), [(None, None), (STOP, 15)])
-def test_going_back_to_an_unknown_beginning(stop: Stop | None, following: int | None) -> None:
-    """The earliest record; what is gone by then of what is behind a stop is known."""
-    again = reading(None)
-    again.stop = stop
+def test_where_nobody_said_it_a_partition_begins_at_the_first_record_that_was_read() -> None:
+    """It goes back to that, and not to the earliest; what is to be committed is what is done."""
+    again = Reading(Progress(), Budget(1).holder("p"))
+    again.found(15)
+    chunk = again.progress.begin(20)
+    again.found(20)
+    assert (again.progress.done, again.progress.to_commit) == (15, None)
+    assert again.go_back() == 15
+    again.progress.finish(chunk)
+    assert (again.next, again.progress.to_commit) == (15, None)
+    again.progress.finish(again.progress.begin(20))
+    assert again.progress.to_commit == 20
+
+
+def test_without_any_record_a_partition_goes_back_to_the_earliest() -> None:
+    """Wherever that is."""
+    again = Reading(Progress(), Budget(1).holder("p"))
     assert again.go_back() is None
-    assert (again.next, again.progress.to_commit) == (following, None)
+    assert (again.next, again.progress.to_commit) == (None, None)
 
 
-@pytest.mark.parametrize(("start", "committed"), [(10, None), (10, 8), (None, None)])
+@pytest.mark.parametrize(("start", "committed"), [(10, None), (10, 8), (10, 15), (None, None)])
 def test_another_topic_begins_at_its_first_record(start: int | None, committed: int | None) -> None:
-    """Whatever was done of the former one, and that is committed over what was."""
+    """Whatever was done of the former one; all that is done is committed over what was."""
     anew = reading(start, committed)
     anew.stop = STOP
     anew.begin_anew()
     assert (anew.halted, anew.pending, anew.next, anew.progress.done) == (False, False, 0, 0)
     assert anew.progress.to_commit == 0
+    anew.progress.finish(anew.progress.begin(15))
+    assert anew.progress.to_commit == 15
 
 
 @pytest.mark.parametrize("leaves", [Reading.go_back, Reading.begin_anew, Reading.abandon])
@@ -100,8 +114,10 @@ async def test_what_waits_is_withdrawn_by_who_does_not_wait_for_it(
             delivery.send(parcel, each)
         parcel.let_go()
     assert (len(again.parcels), budget.used_bytes > 0) == (2, True)
+    assert [again.waits_beyond(topics) for topics in ({"out"}, {"other"})] == [False, True]
     leaves(again)
     assert (again.parcels, again.pending, budget.used_bytes) == (set(), False, 0)
+    assert not again.waits_beyond({"other"})
     producer.reachable.set()
     for _ in range(20):
         await asyncio.sleep(0)
