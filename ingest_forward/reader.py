@@ -106,6 +106,7 @@ class Reader:
         self._identities = Identities()
         self._topic_ids = TopicIds(connection_settings(kafka), ASK_SECONDS)
         self._abandoned = False
+        self._commit_trouble = ""
         settings = consumer_settings(kafka, group, queue_bytes)
         called = {"error_cb": self._on_error, "on_commit": self._on_commit}
         self._consumer = Consumer({**settings, **called})
@@ -355,8 +356,12 @@ class Reader:
             self._loop.call_soon_threadsafe(self._member.failed, error.name())
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        if error is not None:
-            log.warning("commit_failed", reason=error.name())
+        trouble = "" if error is None else error.name()
+        if trouble not in {"", self._commit_trouble}:  # a partition that is no more fails for good
+            log.warning("commit_failed", reason=trouble)
+        self._commit_trouble = trouble
+        if trouble:  # nobody says which of them are committed all the same
+            return
         done = {_name(each): each.offset for each in partitions if each.error is None}
         self._loop.call_soon_threadsafe(self._member.committed, done)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from structlog.testing import capture_logs
 
 from ingest.settings import KafkaSettings
 from ingest_forward.identities import Identities
@@ -96,6 +97,14 @@ class Group:
         """The cluster, which does answer."""
         return TopicIds(connection_settings(self._settings), SECONDS)
 
+    def committed(self) -> int:
+        """How far the group is, as the broker says."""
+        asked = [ConsumerGroupTopicPartitions(self._name, [TopicPartition(*self.at)])]
+        (found,) = self._admin.list_consumer_group_offsets(asked).values()
+        (place,) = found.result(SECONDS).topic_partitions
+        offset: int = place.offset
+        return offset
+
     async def first(self, reader: Reader) -> int:
         """The offset of the first record that is read."""
         for _ in range(POLLS):
@@ -139,6 +148,22 @@ async def test_what_was_committed_of_another_topic_is_left(kafka: Kafka) -> None
             while not group.member.starts:
                 await reader.poll(1)
         assert group.member.starts == {group.at: Start(10)}
+
+
+async def test_what_cannot_be_committed_hides_nothing_that_can(kafka: Kafka) -> None:
+    """A partition that is no more: it is told of once, though it is tried again and again."""
+    group = Group(kafka)
+    async with group.reading() as reader:
+        await group.first(reader)
+        with capture_logs() as logs:
+            for offset in range(1, 4):
+                await reader.commit({group.at: offset, (group.at[0], 7): 1})
+                async with asyncio.timeout(SECONDS):
+                    while group.committed() != offset:
+                        await reader.poll(1)
+            await reader.commit({group.at: 4})
+            await group.is_told(reader, 4)
+    assert [each["reason"] for each in logs] == ["UNKNOWN_TOPIC_OR_PART"]
 
 
 async def test_what_a_cluster_does_not_say_of_a_topic_is_seen_later(kafka: Kafka) -> None:
