@@ -19,7 +19,7 @@ from ingest_forward.reading import Reading, Stop
 from ingest_forward.shape import Reject, Shaped, shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ingest.kafka_producer import KafkaProducer
     from ingest_forward.config import ForwardConfig
@@ -121,11 +121,6 @@ class Forwarder:
         self._end_at = deadline
 
     @property
-    def pending(self) -> bool:
-        """Whether something that was read is not where it belongs yet."""
-        return any(each.pending for each in self._readings.values())
-
-    @property
     def stops(self) -> dict[Partition, Stop]:
         """The partitions that are not read on, and why."""
         return {at: each.stop for at, each in self._readings.items() if each.stop is not None}
@@ -161,7 +156,7 @@ class Forwarder:
             while not self._ending:
                 await self._look_after(reader)
                 await self._take(reader, await reader.poll(self._count()))
-            await self._settle()
+            await self._arrived(self._readings.values(), self._end_at)
         except Exception:
             self._abandon(tuple(self._readings))
             await reader.close(ASK_SECONDS)
@@ -171,9 +166,9 @@ class Forwarder:
             raise
         await reader.close()
 
-    async def _settle(self) -> None:
-        """Wait until what is on its way has arrived, as long as there is time."""
-        while self.pending and self._loop.time() < self._end_at:
+    async def _arrived(self, readings: Collection[Reading], until: float) -> None:
+        """Wait for what is on its way, but not beyond ``until``."""
+        while (now := self._loop.time()) < until and any(each.is_pending(now) for each in readings):
             await asyncio.sleep(0.01)
 
     def _count(self) -> int:
@@ -414,8 +409,7 @@ class Forwarder:
         """See `Member`."""
         mine = {at: self._readings[at] for at in partitions if at in self._readings}
         until = min(self._end_at, self._loop.time() + HANDOVER_SECONDS)
-        while any(each.pending for each in mine.values()) and self._loop.time() < until:
-            await asyncio.sleep(0.01)
+        await self._arrived(mine.values(), until)
         offsets = {at: each.progress.to_commit for at, each in mine.items()}
         self._abandon(partitions)
         if mine:

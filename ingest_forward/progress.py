@@ -40,11 +40,6 @@ class Progress:
         self.committed = start if committed is None else committed
 
     @property
-    def open(self) -> bool:
-        """Whether something was begun that is not done."""
-        return bool(self._chunks)
-
-    @property
     def to_commit(self) -> int | None:
         """The offset to commit where it differs from what was committed."""
         return None if self.done == self.committed else self.done

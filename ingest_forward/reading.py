@@ -54,17 +54,16 @@ class Reading:
 
     @property
     def halted(self) -> bool:
-        """Whether it is not read on, and nothing of it will be done any more."""
+        """Whether it is not read on for now."""
         return self.stop is not None or self.again_at is not None
 
     def waits_beyond(self, topics: Container[str]) -> bool:
         """Whether something is on its way to a topic that is none of these."""
         return any(each.waits_beyond(topics) for each in self.parcels)
 
-    @property
-    def pending(self) -> bool:
-        """Whether something that was read is on its way."""
-        return self.progress.open and not self.halted
+    def is_pending(self, now: float) -> bool:
+        """Whether something that was read is on its way, and worth waiting for."""
+        return bool(self.parcels) and not self.is_due(now)
 
     def is_due(self, now: float) -> bool:
         """Whether it is to be read again."""

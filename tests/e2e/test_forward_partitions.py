@@ -247,10 +247,15 @@ def test_what_a_removed_route_has_not_forwarded_is_not_committed(
     forwarder = start_forwarder([route(source, target), other])
     with Stream(kafka, source) as stream:
         wait_until(lambda: len(kafka.read(target)) > 100, 20, "nothing is forwarded")
+        wait_until(lambda: (source, 0) in forwarder.lag(), 20, "it is not read")
         forwarder.reroute([other])
         wait_until(lambda: (source, 0) not in forwarder.lag(), SECONDS, "it is still read")
-    forwarded = len(kafka.read(target))
-    assert committed(kafka, forwarder.group, source) == forwarded < stream.sent
+    wait_until(
+        lambda: committed(kafka, forwarder.group, source) == len(kafka.read(target)),
+        20,
+        "what is committed is not what is forwarded",
+    )
+    assert len(kafka.read(target)) < stream.sent
     forwarder.reroute([route(source, target), other])
     wait_until(lambda: len(kafka.read(target)) >= stream.sent, SECONDS, "some are missing")
     assert [each.value for each in kafka.read(target)] == [event(n) for n in range(stream.sent)]

@@ -23,9 +23,9 @@ def test_what_is_done_is_committed_up_to_what_is_not() -> None:
     progress.finish(second)
     assert progress.to_commit is None
     progress.finish(first)
-    assert (progress.to_commit, progress.open) == (35, True)
+    assert progress.to_commit == 35
     progress.finish(third)
-    assert (progress.to_commit, progress.open) == (36, False)
+    assert progress.to_commit == 36
 
 
 def test_what_was_committed_is_not_committed_again() -> None:
@@ -57,4 +57,3 @@ def test_the_offset_is_that_of_the_first_chunk_that_is_open(count: int, seed: in
         left.remove(chunk)
         before = [each.end for each in chunks if not left or each.end < left[0].end]
         assert progress.done == max(before, default=0)
-        assert progress.open == bool(left)

@@ -31,13 +31,17 @@ def reading(start: int | None = 10, committed: int | None = None) -> Reading:
 
 
 def test_it_is_pending_while_something_is_on_its_way() -> None:
-    """Not once it is halted, for then nothing will arrive."""
-    assert reading().pending
-    assert not Reading(Progress(10), Budget(1).holder("p")).pending
-    stopped, back = reading(), reading()
-    stopped.stop, back.again_at = STOP, 5.0
-    assert (stopped.halted, back.halted) == (True, True)
-    assert (stopped.pending, back.pending) == (False, False)
+    """Also while it is not read on, for what is done before that counts; not once it goes back."""
+    made = reading()
+    assert (made.is_pending(0.0), made.halted) == (False, False)
+    parcel = Parcel(values(b"1"), made.progress, Budget(1).book(1, made.holder), made.parcels)
+    assert made.is_pending(0.0)
+    made.stop = STOP
+    assert (made.is_pending(0.0), made.halted) == (True, True)
+    made.again_at = 5.0
+    assert [made.is_pending(now) for now in (4.9, 5.0)] == [True, False]
+    parcel.let_go()
+    assert not made.is_pending(0.0)
 
 
 def test_it_is_read_again_when_it_is_time() -> None:
@@ -58,7 +62,7 @@ def test_going_back_forgets_what_is_on_its_way() -> None:
     before, late = again.progress, again.progress.begin(30)
     again.stop, again.again_at, again.next = STOP, 5.0, 30
     assert again.go_back() == 10
-    assert (again.halted, again.pending, again.next) == (False, False, 10)
+    assert (again.halted, again.next) == (False, 10)
     before.finish(late)
     assert (again.progress.done, again.progress.to_commit) == (10, 10)
     again.progress.finish(again.progress.begin(12))
@@ -92,7 +96,7 @@ def test_another_topic_begins_at_its_first_record(start: int | None, committed: 
     anew = reading(start, committed)
     anew.stop = STOP
     anew.begin_anew()
-    assert (anew.halted, anew.pending, anew.next, anew.progress.done) == (False, False, 0, 0)
+    assert (anew.halted, anew.next, anew.progress.done) == (False, 0, 0)
     assert anew.progress.to_commit == 0
     anew.progress.finish(anew.progress.begin(15))
     assert anew.progress.to_commit == 15
@@ -116,7 +120,7 @@ async def test_what_waits_is_withdrawn_by_who_does_not_wait_for_it(
     assert (len(again.parcels), budget.used_bytes > 0) == (2, True)
     assert [again.waits_beyond(topics) for topics in ({"out"}, {"other"})] == [False, True]
     leaves(again)
-    assert (again.parcels, again.pending, budget.used_bytes) == (set(), False, 0)
+    assert (again.parcels, budget.used_bytes) == (set(), 0)
     assert not again.waits_beyond({"other"})
     producer.reachable.set()
     for _ in range(20):
