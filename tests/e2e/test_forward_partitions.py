@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.record import default_records
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from loadtest.forward_load import Feed
 from loadtest.gateway import wait_until
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 SECONDS = 35.0
 """New topics are found within 30."""
-STREAMED = 60_000
-"""Events, at most: more than are written in the time that anything here may take."""
+PER_SECOND = 2000
 
 
 def event(number: int, data: str = "{}", kind: str = "order.created") -> bytes:
@@ -129,6 +128,12 @@ def test_a_partition_that_had_stopped_is_read_when_it_comes_back(
     first.wait_for(target, {"acked": 4})
 
 
+def have_forwarded(kafka: Kafka, forwarder: Forwarder, source: str, count: int) -> None:
+    """Write the first numbered events of a topic of one partition, and wait for their commit."""
+    produce(kafka, source, *(event(n) for n in range(count)))
+    wait_until(lambda: committed(kafka, forwarder.group, source) == count, 20, "not committed")
+
+
 def recreate(kafka: Kafka, topic: str, partitions: int = 1) -> None:
     """Delete a topic, and make another one that has its name."""
     kafka.delete(topic)
@@ -142,8 +147,7 @@ def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
     """Though it has as many records by then as had been forwarded of the former one."""
     source, target = kafka.create(kafka.new_name(), 1), kafka.new_name()
     forwarder = start_forwarder([route(source, target)])
-    produce(kafka, source, *(event(n) for n in range(50)))
-    wait_until(lambda: committed(kafka, forwarder.group, source) == 50, 20, "not committed")
+    have_forwarded(kafka, forwarder, source, 50)
     recreate(kafka, source)
     produce(kafka, source, *(event(n) for n in range(100, 200)))
     require_in(kafka, target, {*range(50), *range(100, 200)})
@@ -180,8 +184,7 @@ def test_what_was_committed_of_a_former_topic_says_nothing_of_a_new_one(
     """A commit may come late, when the new topic is there, and nobody may be there to see it."""
     source, target = kafka.create(kafka.new_name(), 1), kafka.new_name()
     forwarder = start_forwarder([route(source, target)])
-    produce(kafka, source, *(event(n) for n in range(50)))
-    wait_until(lambda: committed(kafka, forwarder.group, source) == 50, 20, "not committed")
+    have_forwarded(kafka, forwarder, source, 50)
     assert forwarder.stop() == 0
     late = offset_of(kafka, forwarder.group, source)
     recreate(kafka, source)
@@ -245,53 +248,22 @@ def test_what_a_removed_route_has_not_forwarded_is_not_committed(
     source, target = kafka.create(kafka.new_name(), 1), kafka.create(kafka.new_name(), 1)
     other = route(kafka.create(kafka.new_name(), 1), kafka.new_name())
     forwarder = start_forwarder([route(source, target), other])
-    with Stream(kafka, source) as stream:
+    with Feed(kafka.servers, source, PER_SECOND) as feed:
         wait_until(lambda: len(kafka.read(target)) > 100, 20, "nothing is forwarded")
         wait_until(lambda: (source, 0) in forwarder.lag(), 20, "it is not read")
         forwarder.reroute([other])
         wait_until(lambda: (source, 0) not in forwarder.lag(), SECONDS, "it is still read")
+        sent = feed.finish()
     wait_until(
         lambda: committed(kafka, forwarder.group, source) == len(kafka.read(target)),
         20,
         "what is committed is not what is forwarded",
     )
-    assert len(kafka.read(target)) < stream.sent
+    assert len(kafka.read(target)) < sent
     forwarder.reroute([route(source, target), other])
-    wait_until(lambda: len(kafka.read(target)) >= stream.sent, SECONDS, "some are missing")
-    assert [each.value for each in kafka.read(target)] == [event(n) for n in range(stream.sent)]
-
-
-class Stream:
-    """Writes numbered events to the first partition of a topic, all the time.
-
-    Attributes:
-        sent: how many there are.
-    """
-
-    def __init__(self, kafka: Kafka, topic: str) -> None:
-        self.sent = 0
-        self._kafka = kafka
-        self._topic = topic
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Wait until all is written."""
-        self._ends.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        settings = {"bootstrap.servers": self._kafka.servers, "acks": "all", "log_level": 0}
-        producer = Producer({**settings, "linger.ms": 1})
-        while not self._ends.wait(0.001) and self.sent < STREAMED:
-            producer.produce(self._topic, event(self.sent), partition=0)
-            self.sent += 1
-        assert producer.flush(20) == 0
+    wait_until(lambda: len(kafka.read(target)) >= sent, SECONDS, "some are missing")
+    values = [[each.value for each in kafka.read(topic)] for topic in (source, target)]
+    assert values[0] == values[1]
 
 
 def test_a_dead_letter_is_cut_to_what_its_topic_takes_now(
