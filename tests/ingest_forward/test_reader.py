@@ -14,6 +14,7 @@ from ingest.settings import KafkaSettings
 from ingest_forward.identities import Identities
 from ingest_forward.reader import Reader, Start, connection_settings
 from ingest_forward.topic_ids import TopicIds
+from loadtest.gateway import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -79,8 +80,13 @@ class Group:
         assert producer.flush(SECONDS) == 0
         place = TopicPartition(*self.at, 5, Identities().metadata(self.at) + "another")
         wanted = ConsumerGroupTopicPartitions(self._name, [place])
+        # The coordinator of a broker that was just started may not be ready.
+        wait_until(lambda: self._takes(wanted), SECONDS, "nothing can be committed")
+
+    def _takes(self, wanted: ConsumerGroupTopicPartitions) -> bool:
         (asked,) = self._admin.alter_consumer_group_offsets([wanted]).values()
-        assert asked.result(SECONDS).topic_partitions[0].error is None
+        (place,) = asked.result(SECONDS).topic_partitions
+        return place.error is None
 
     @asynccontextmanager
     async def reading(self, topic_ids: Any = None) -> AsyncIterator[Reader]:
