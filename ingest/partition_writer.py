@@ -166,7 +166,7 @@ class PartitionWriter:
             except Exception:
                 log.exception("writer_failed", topic=self._topic.name, partition=self.number)
                 for segment in chain.from_iterable(self._pieces):
-                    _give_up(segment)
+                    self._give_up(segment)
                 self._pieces = []
 
     async def _linger(self) -> None:
@@ -284,12 +284,14 @@ class PartitionWriter:
         self._topic.refuse(refused, older=True)
         return wanted
 
-
-def _give_up(segment: Segment) -> None:
-    """Nobody writes ``segment`` any more, nor holds its bytes."""
-    segment.handed_over |= segment.in_flight
-    segment.in_flight = False
-    if segment.done:
-        segment.failed(Status.UNKNOWN, "")
-    else:
-        segment.expire()
+    def _give_up(self, segment: Segment) -> None:
+        """Nobody writes ``segment`` any more, nor holds its bytes."""
+        segment.handed_over |= segment.in_flight
+        segment.in_flight = False
+        try:
+            if segment.done:
+                segment.failed(Status.UNKNOWN, "")
+            else:
+                segment.expire()
+        except Exception:  # of whom it is told: others are to be told as well
+            log.exception("writer_failed", topic=self._topic.name, partition=self.number)

@@ -335,6 +335,8 @@ class Topic:
         waiting = self._parked.take_all()
         for writer in self.writers[count:]:  # the topic was deleted and made anew
             waiting += await writer.stop()
+        for writer in self.writers[count:]:  # some may have come while another one was stopped
+            waiting += writer.queue.take_all()
         del self.writers[count:]
         for number in range(len(self.writers), count):
             self.writers.append(PartitionWriter(self._link, self, number))

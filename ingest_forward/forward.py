@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import groupby
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
@@ -92,7 +93,7 @@ class Forwarder:
         self._record_bytes = float(config.limits.event_bytes)  # until more is known
         self._unanswered = 0
         self._ending = False
-        self._end_at = float("inf")
+        self._end_at = inf
 
     # What the front asks for.
 
@@ -100,7 +101,8 @@ class Forwarder:
         """Go on with other routes.
 
         Partitions that are not read on are tried again with them; and so are those of which
-        something waits for a topic that they do not write, before what is behind it is read.
+        something waits for a topic that they do not write, before what is behind it is read. So
+        does a dead letter: they may not reject its record.
         """
         self.table = table
         self._due.pop("topics", None)
@@ -108,7 +110,7 @@ class Forwarder:
         for reading in self._readings.values():
             if reading.halted:
                 reading.again_at = now
-            elif reading.waits_beyond(table.written):
+            elif reading.waits_beyond(table.targets):
                 reading.again_at = now + SETTLE_SECONDS
 
     def end(self, deadline: float) -> None:
@@ -156,7 +158,7 @@ class Forwarder:
             while not self._ending:
                 await self._look_after(reader)
                 await self._take(reader, await reader.poll(self._count()))
-            await self._arrived(self._readings.values(), self._end_at)
+            await self._arrived(self._readings.values())
         except Exception:
             self._abandon(tuple(self._readings))
             await reader.close(ASK_SECONDS)
@@ -166,9 +168,11 @@ class Forwarder:
             raise
         await reader.close()
 
-    async def _arrived(self, readings: Collection[Reading], until: float) -> None:
-        """Wait for what is on its way, but not beyond ``until``."""
-        while (now := self._loop.time()) < until and any(each.is_pending(now) for each in readings):
+    async def _arrived(self, readings: Collection[Reading], until: float = inf) -> None:
+        """Wait for what is on its way, but not beyond ``until``, nor the end."""
+        while (now := self._loop.time()) < min(until, self._end_at):
+            if not any(each.is_pending(now) for each in readings):
+                return
             await asyncio.sleep(0.01)
 
     def _count(self) -> int:
@@ -327,7 +331,7 @@ class Forwarder:
                 continue
             topic, partition = at
             log.warning("topic_recreated", topic=topic, partition=partition)
-            self._readings[at].begin_anew()
+            _expired(at, self._readings[at].begin_anew())
             await reader.go_back(at, 0)
 
     def _require_hope(self) -> None:
@@ -408,8 +412,7 @@ class Forwarder:
     async def hand_over(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """See `Member`."""
         mine = {at: self._readings[at] for at in partitions if at in self._readings}
-        until = min(self._end_at, self._loop.time() + HANDOVER_SECONDS)
-        await self._arrived(mine.values(), until)
+        await self._arrived(mine.values(), self._loop.time() + HANDOVER_SECONDS)
         offsets = {at: each.progress.to_commit for at, each in mine.items()}
         self._abandon(partitions)
         if mine:

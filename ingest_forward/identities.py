@@ -56,7 +56,7 @@ class Identities:
             Whether that was committed for another topic of that name.
         """
         committed = _id_in(metadata or "")
-        now = described[at[0]].id if at[0] in described else ""
+        now = self._now(at, described) or ""
         self._ids[at] = now or committed
         if metadata is None:
             self.unsure.add(at)

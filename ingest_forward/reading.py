@@ -86,10 +86,16 @@ class Reading:
         self._begin(Progress(before.done), before.committed)
         return before.done
 
-    def begin_anew(self) -> None:
-        """Its topic is another one of that name: nothing of it has been read."""
+    def begin_anew(self) -> int:
+        """Its topic is another one of that name: nothing of it has been read.
+
+        Returns:
+            How many records of the former one were on their way, and cannot be read again.
+        """
+        left = sum(len(each.batch) for each in self.parcels)
         self.next = 0
         self._begin(Progress(0), None)  # whatever was committed was not of this topic
+        return left
 
     def abandon(self) -> None:
         """Have nothing of it written any more: others go on with it, from what was committed."""

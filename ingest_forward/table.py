@@ -28,7 +28,7 @@ class Table:
         routes: in their order.
         reading: how the envelopes of their events are decoded.
         named: the topics that are named, and not only matched by a pattern.
-        written: the topics of outputs and of dead letters.
+        targets: the topics that they write.
     """
 
     def __init__(self, routes: Sequence[tuple[Route, Sequence[str]]], dead_letters: str) -> None:
@@ -38,7 +38,8 @@ class Table:
             opens=any(route.opens for route in self.routes),
         )
         self.named = {name for _, names in routes for name in names if "*" not in name}
-        self.written = {dead_letters, *(route.to for route in self.routes)}
+        self.targets = {route.to for route in self.routes}
+        self._never = {dead_letters, *self.targets}
         self._sources = [(route, *_split(names)) for route, names in routes]
         self._known: dict[str, tuple[Route, ...]] = {}
 
@@ -46,7 +47,7 @@ class Table:
         """The routes that read ``topic``, in their order."""
         found = self._known.get(topic)
         if found is None:
-            matched = not topic.startswith(KAFKAS_OWN) and topic not in self.written
+            matched = not topic.startswith(KAFKAS_OWN) and topic not in self._never
             found = self._known[topic] = tuple(
                 route
                 for route, names, pattern in self._sources

@@ -94,6 +94,8 @@ def test_brokers_that_lag_behind_are_not_believed() -> None:
     known.begin(AT, "", TOLD)
     told = [known.recreated(each) for each in (TELLS, TOLD, TELLS, TOLD, TELLS)]
     assert told == [[AT], [], [], [], []]
+    assert not known.begin(AT, committed("new"), TOLD)
+    assert known.metadata(AT) == committed("new")
 
 
 def test_a_partition_that_is_no_more_is_not_read_anew() -> None:

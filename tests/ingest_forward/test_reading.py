@@ -102,9 +102,16 @@ def test_another_topic_begins_at_its_first_record(start: int | None, committed: 
     assert anew.progress.to_commit == 15
 
 
-@pytest.mark.parametrize("leaves", [Reading.go_back, Reading.begin_anew, Reading.abandon])
+@pytest.mark.parametrize(
+    ("leaves", "told"),
+    [
+        pytest.param(Reading.go_back, 10, id="the-offset"),
+        pytest.param(Reading.begin_anew, 3, id="the-records"),
+        pytest.param(Reading.abandon, None, id="nothing"),
+    ],
+)
 async def test_what_waits_is_withdrawn_by_who_does_not_wait_for_it(
-    leaves: Callable[[Reading], object],
+    leaves: Callable[[Reading], object], told: object
 ) -> None:
     """It would be there twice otherwise, or come behind what a new owner of it has written."""
     producer, again = MemoryProducer({}), reading()
@@ -119,7 +126,7 @@ async def test_what_waits_is_withdrawn_by_who_does_not_wait_for_it(
         parcel.let_go()
     assert (len(again.parcels), budget.used_bytes > 0) == (2, True)
     assert [again.waits_beyond(topics) for topics in ({"out"}, {"other"})] == [False, True]
-    leaves(again)
+    assert leaves(again) == told
     assert (again.parcels, budget.used_bytes) == (set(), 0)
     assert not again.waits_beyond({"other"})
     producer.reachable.set()
