@@ -57,7 +57,8 @@ class Start(NamedTuple):
     """Where reading of a partition begins.
 
     Attributes:
-        offset: what the group had committed; None: nothing, so it is the earliest record.
+        offset: what the group had committed; None: nothing, so it is the earliest record, or
+            nobody can say.
         expired: how many records from there on the topic does not have any more.
     """
 

@@ -33,7 +33,7 @@ def committed(topic_id: str) -> str:
 def test_what_is_committed_may_be_of_a_former_topic(
     metadata: str | None,
     described: dict[str, Described],
-    former: bool,  # noqa: FBT001
+    former: bool,  # noqa: FBT001 - pytest gives it by name
 ) -> None:
     """Where both ids are known, and differ."""
     assert Identities().begin(AT, metadata, described) is former
